@@ -1,0 +1,1 @@
+"""HTTP shell; imported only by `hookline serve`."""

@@ -1,0 +1,1 @@
+"""What travels from the scheduler to the model: ForwardMode, ModelWorkerBatch, ForwardBatch."""

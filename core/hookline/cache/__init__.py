@@ -1,0 +1,1 @@
+"""KV cache: what layers store, slot allocation, pools, prefix caches."""

@@ -1,0 +1,177 @@
+"""The schema: every setting, its type, default and one line of help.
+
+Leaf names are unique across sections, so that ``--max-model-len``, ``Engine(max_model_len=...)`` and
+``model.max_model_len`` in a file are one thing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Auto = Literal["auto"]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ServerConfig(Section):
+    """The HTTP server."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    api_key: str | None = Field(None, description="key that every request needs; env:NAME or file:PATH reads it")
+    admin_key: str | None = Field(None, description="key for control routes; without one they work on loopback only")
+    served_model_name: str | None = Field(
+        None, description="name that clients use; default: the model's last path part"
+    )
+    api_families: list[str] = Field(["native", "openai"], description="API families to serve")
+    cors_allow_origins: list[str] = Field([], description="origins that browsers may call from")
+    tls_cert_file: str | None = Field(None, description="certificate chain (PEM)")
+    tls_key_file: str | None = Field(None, description="private key (PEM)")
+    max_request_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="largest request body")
+    max_concurrent_requests: int = Field(4096, ge=1, description="requests in flight; more get 503")
+    strict_requests: bool = Field(False, description="refuse unknown request fields instead of warning in a header")
+    drain_timeout: float = Field(30.0, ge=0, description="seconds that running requests get after SIGTERM")
+    warmup: bool = Field(True, description="run one short request before the server is ready")
+
+
+class ModelSection(Section):
+    """The checkpoint."""
+
+    model: str | None = Field(None, description="directory, hub id, or name of an installed checkpoint; default: demo")
+    revision: str | None = Field(None, description="branch, tag or commit of a hub checkpoint")
+    tokenizer: str | None = Field(None, description="directory or id of the tokenizer; default: the model's")
+    skip_tokenizer_init: bool = Field(False, description="no tokenizer: token ids in, token ids out")
+    max_model_len: int | None = Field(None, ge=1, description="context length; default: the model's")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="compute dtype")
+    load_format: Literal["auto", "safetensors", "dummy"] = Field("auto", description="dummy: random weights")
+    moe_expert_layout: Literal["auto", "published", "transformers"] = Field(
+        "auto", description="layout of fused expert tensors when both dimensions are equal"
+    )
+    chat_template: str | None = Field(None, description="file with a Jinja chat template; default: the checkpoint's")
+    offline: bool = Field(False, description="never use the network")
+    sampling_defaults: Literal["model", "builtin"] = Field(
+        "model", description="whether generation_config.json sets sampling defaults"
+    )
+    preferred_sampling_params: dict[str, Any] = Field({}, description="server's sampling defaults, above the model's")
+
+
+class ExecutionConfig(Section):
+    """How the model runs."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device type")
+    ops: list[str] | Auto = Field("auto", description="op sets, best first")
+    cpu_threads: int | None = Field(None, ge=1, description="threads of CPU kernels; default: physical cores")
+    deterministic: bool = Field(False, description="same numbers for a request whatever else is in the batch")
+    disable_overlap_schedule: bool = Field(False, description="process each step before the next is launched")
+    seed: int = Field(0, description="seed of everything random that no request seeds")
+
+
+class AttentionConfig(Section):
+    """Attention."""
+
+    attention_backend: str = Field("auto", description="attention backend")
+
+
+class CacheConfig(Section):
+    """KV cache and prefix reuse."""
+
+    page_size: int | Auto = Field("auto", description="tokens per page: 1, 16 or 64")
+    kv_cache_tokens: int | None = Field(None, ge=1, description="size of the KV cache in tokens")
+    kv_cache_gib: float | None = Field(None, gt=0, description="size of the KV cache in GiB")
+    memory_fraction: float = Field(0.85, gt=0, le=1, description="share of free memory for weights and KV cache")
+    enable_prefix_cache: bool = Field(True, description="reuse the KV of shared prefixes")
+    eviction_policy: Literal["lru", "lfu", "fifo", "mru", "priority"] = Field(
+        "lru", description="what leaves the cache first"
+    )
+
+
+class ScheduleConfig(Section):
+    """Which requests run next."""
+
+    scheduler: str = Field("auto", description="batch scheduler")
+    schedule_policy: str = Field("fcfs", description="order of the waiting queue")
+    max_running_requests: int | None = Field(None, ge=1, description="requests in one batch at most")
+    max_queued_requests: int | None = Field(None, ge=1, description="waiting requests at most; more get 503")
+    chunked_prefill_size: int | None | Auto = Field(
+        "auto", description="prefill tokens of one request per pass; null: no chunks"
+    )
+    max_prefill_tokens: int = Field(16384, ge=1, description="prefill tokens of all requests per pass")
+    enable_mixed_chunk: bool = Field(False, description="decode running requests along with a prefill chunk")
+    schedule_conservativeness: float = Field(1.0, gt=0, description="above 1: reserve more for running requests")
+    enable_priority: bool = Field(False, description="honour request priorities (larger first) and preempt")
+    low_priority_first: bool = Field(False, description="smaller priority values first")
+    priority_preemption_threshold: int = Field(10, ge=0, description="difference above which a request preempts")
+
+
+class GrammarConfig(Section):
+    """Constrained output."""
+
+    grammar_backend: str = Field("auto", description="grammar backend; none switches constrained output off")
+    grammar_timeout: float = Field(30.0, gt=0, description="seconds that compiling one grammar may take")
+    grammar_cache_bytes: int = Field(256 * 1024 * 1024, ge=0, description="memory for compiled grammars")
+
+
+class OutputConfig(Section):
+    """What happens to generated text."""
+
+    reasoning_parser: str | None = Field("auto", description="reasoning parser; null: none")
+    tool_call_parser: str | None = Field("auto", description="tool-call parser; null: none")
+    stream_interval: int = Field(1, ge=1, description="tokens per streamed chunk")
+
+
+class LoraConfig(Section):
+    """Adapters."""
+
+    lora_backend: str = Field("auto", description="LoRA backend")
+    lora_adapters: dict[str, str] = Field({}, description="name -> PEFT directory, loaded at start")
+    max_loras: int = Field(8, ge=1, description="adapters loaded at once")
+    max_lora_rank: int = Field(64, ge=1, description="largest rank of an adapter")
+
+
+class ParallelConfig(Section):
+    """Parallelism; one rank until a later release."""
+
+    tp_size: Literal[1] = Field(1, description="tensor parallel ranks")
+
+
+class ObservabilityConfig(Section):
+    """Logs, metrics and checks."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line")
+    log_format: Literal["text", "json"] = Field("text", description="format of log lines")
+    log_requests: bool = Field(False, description="one log line per finished request")
+    health_timeout: float = Field(
+        60.0, gt=0, description="seconds without a step, while work exists, until /health fails"
+    )
+    check_ledger: bool = Field(False, description="verify pool and tree invariants after every step (slow)")
+
+
+class HooklineConfig(Section):
+    """All settings."""
+
+    schema_version: Literal[1] = 1
+    server: ServerConfig = ServerConfig()
+    model: ModelSection = ModelSection()
+    execution: ExecutionConfig = ExecutionConfig()
+    attention: AttentionConfig = AttentionConfig()
+    cache: CacheConfig = CacheConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    grammar: GrammarConfig = GrammarConfig()
+    output: OutputConfig = OutputConfig()
+    lora: LoraConfig = LoraConfig()
+    parallel: ParallelConfig = ParallelConfig()
+    observability: ObservabilityConfig = ObservabilityConfig()
+    #: Options of plugins: plugins.<name>.<option>; each checked by the plugin's own model.
+    plugins: dict[str, dict[str, Any]] = {}
+    #: Plugins that must be installed and work: ["hookline-attention>=0.1"].
+    required_plugins: list[str] = []
+    #: Plugins that are not loaded, by name.
+    disabled_plugins: list[str] = []
+    #: Name of an offer -> distribution that wins when two make it: {"attention_backends.triton": "mine"}.
+    prefer: dict[str, str] = {}

@@ -1,0 +1,1 @@
+"""Frontend: text to ids and back, one state per request."""

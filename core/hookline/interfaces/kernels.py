@@ -1,0 +1,22 @@
+"""Op sets: implementations of the ops that core names and defines in ``hookline.layers.ops``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hookline.interfaces.spec import Spec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpSetSpec(Spec):
+    """A set of ops. ``target`` is a callable ``(device, dtype, options) -> Mapping[str, Callable]``.
+
+    Its keys are op names of ``hookline.layers.ops.OPS``; the signature is that of the torch reference with
+    the same name. What a set leaves out falls back to the reference. ``ops`` lists the keys, so that
+    listings need no import. Several sets may be chosen, in order: ``execution.ops = ["mine", "torch"]``.
+    """
+
+    kind: ClassVar[str] = "ops"
+
+    ops: frozenset[str] = frozenset()

@@ -1,0 +1,27 @@
+"""Models: built through a BuildContext, run on a ForwardBatch, filled by named weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from hookline.interfaces.spec import Spec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec(Spec):
+    """A model. ``target`` is a subclass of ``hookline.layers.model.Model``, called with (ModelConfig, BuildContext).
+
+    ``name`` is the family ("qwen3_moe"); ``architectures`` are the class names that a checkpoint's
+    config.json lists. Features: "lora", "embedding", "mrope", "multimodal", "tied_embeddings".
+    """
+
+    kind: ClassVar[str] = "models"
+
+    architectures: tuple[str, ...] = ()
+    #: Number of position planes: 1, or 3 for M-RoPE.
+    position_planes: int = 1
+    #: Default config values of this family (dotted path -> value), below files and flags, above built-ins:
+    #: {"output.reasoning_parser": "think", "output.tool_call_parser": "qwen25"}.
+    defaults: Mapping[str, object] = field(default_factory=dict)

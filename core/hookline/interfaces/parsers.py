@@ -1,0 +1,98 @@
+"""Output parsers: split a model's text into reasoning, content and tool calls.
+
+A parser is fed text in pieces cut anywhere and must answer the same events, joined, for every way of
+cutting. It may hold text back while it could still be the start of a marker; ``finish`` flushes it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from hookline.interfaces.spec import Spec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningParserSpec(Spec):
+    """A reasoning format (provisional). ``target`` is a subclass of ``ReasoningParser``, called with a
+    ``ReasoningContext`` for each choice of each request."""
+
+    kind: ClassVar[str] = "reasoning_parsers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionCallParserSpec(Spec):
+    """A tool-call format (provisional). ``target`` is a subclass of ``FunctionCallParser``, called with the
+    request's tools for each choice of each request."""
+
+    kind: ClassVar[str] = "function_call_parsers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningContext:
+    """What a reasoning parser may know of its request."""
+
+    #: The end of the rendered prompt, so that a parser sees whether the template opened the reasoning.
+    prompt_tail: str
+    #: ``chat_template_kwargs`` of the request.
+    template_kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """Text of a piece, split. Both may be empty."""
+
+    reasoning: str = ""
+    content: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of one tool call. The first piece of a call carries ``name``; later ones only ``arguments``.
+
+    ``index`` counts calls from 0. The joined arguments of a complete call are one JSON document.
+    """
+
+    index: int
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCallDelta:
+    """Plain text and tool-call pieces of one piece of output."""
+
+    content: str = ""
+    calls: Sequence[ToolCallDelta] = ()
+
+
+class ReasoningParser(ABC):
+    """Splits reasoning from content."""
+
+    def __init__(self, context: ReasoningContext) -> None:
+        self.context = context
+
+    @abstractmethod
+    def feed(self, text: str) -> ReasoningDelta:
+        """Take the next piece of output."""
+
+    @abstractmethod
+    def finish(self) -> ReasoningDelta:
+        """The output has ended: give what was held back. Called once."""
+
+
+class FunctionCallParser(ABC):
+    """Finds tool calls in content. ``tools`` are the request's OpenAI tool objects."""
+
+    def __init__(self, tools: Sequence[Mapping[str, Any]]) -> None:
+        self.tools = tools
+
+    @abstractmethod
+    def feed(self, text: str) -> FunctionCallDelta:
+        """Take the next piece of output."""
+
+    @abstractmethod
+    def finish(self) -> FunctionCallDelta:
+        """The output has ended: give what was held back. Called once."""

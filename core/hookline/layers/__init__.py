@@ -1,0 +1,1 @@
+"""Layers: what models, LoRA, quantization and kernels must agree on."""

@@ -1,0 +1,1 @@
+"""The wire between processes: frozen msgspec structs without behaviour. Never pickle."""

@@ -1,0 +1,147 @@
+"""All hooks. Each is called once, in the launcher, and offers specs; nothing here runs during a request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from hookline.interfaces.api import ApiFamilySpec
+    from hookline.interfaces.attention import AttentionBackendSpec
+    from hookline.interfaces.checkpoints import CheckpointSourceSpec
+    from hookline.interfaces.grammar import GrammarBackendSpec
+    from hookline.interfaces.kernels import OpSetSpec
+    from hookline.interfaces.logits import LogitsProcessorSpec
+    from hookline.interfaces.lora import LoRABackendSpec
+    from hookline.interfaces.model import ModelSpec
+    from hookline.interfaces.parsers import FunctionCallParserSpec, ReasoningParserSpec
+    from hookline.interfaces.pooling import PoolerSpec
+    from hookline.interfaces.scheduling import SchedulePolicySpec, SchedulerSpec
+
+PROJECT_NAME = "hookline"
+
+hookspec = pluggy.HookspecMarker(PROJECT_NAME)
+hookimpl = pluggy.HookimplMarker(PROJECT_NAME)
+
+
+# --- models and checkpoints ---
+
+
+@hookspec
+def hookline_models() -> list[ModelSpec]:  # type: ignore[empty-body]
+    """Offer models.
+
+    The model is chosen by the ``architectures`` of the checkpoint's config.json. Two offers of one
+    architecture are an error unless the config says which distribution wins.
+
+    Stability: stable. Runs in: the launcher. The chosen target is imported in every worker.
+    """
+
+
+@hookspec
+def hookline_checkpoint_sources() -> list[CheckpointSourceSpec]:  # type: ignore[empty-body]
+    """Offer places where checkpoints come from.
+
+    Stability: stable. Runs in: the launcher. The chosen target is imported there too.
+    """
+
+
+@hookspec
+def hookline_poolers() -> list[PoolerSpec]:  # type: ignore[empty-body]
+    """Offer poolers for embedding requests.
+
+    Stability: stable. Runs in: the launcher. Targets are imported in the worker.
+    """
+
+
+# --- execution ---
+
+
+@hookspec
+def hookline_attention_backends() -> list[AttentionBackendSpec]:  # type: ignore[empty-body]
+    """Offer attention backends.
+
+    Stability: provisional. Runs in: the launcher. The chosen target is imported in every worker.
+    """
+
+
+@hookspec
+def hookline_ops() -> list[OpSetSpec]:  # type: ignore[empty-body]
+    """Offer op sets: faster versions of the ops that ``hookline.layers.ops`` defines.
+
+    Stability: provisional. Runs in: the launcher. Chosen targets are imported in every worker.
+    """
+
+
+@hookspec
+def hookline_lora_backends() -> list[LoRABackendSpec]:  # type: ignore[empty-body]
+    """Offer LoRA backends.
+
+    Stability: provisional. Runs in: the launcher. The chosen target is imported in every worker.
+    """
+
+
+@hookspec
+def hookline_logits_processors() -> list[LogitsProcessorSpec]:  # type: ignore[empty-body]
+    """Offer logits processors that requests may name.
+
+    Stability: provisional. Runs in: the launcher. Targets are imported in the frontend and in every worker.
+    """
+
+
+# --- scheduling ---
+
+
+@hookspec
+def hookline_schedulers() -> list[SchedulerSpec]:  # type: ignore[empty-body]
+    """Offer batch schedulers.
+
+    Stability: provisional. Runs in: the launcher. The chosen target is imported in the scheduler process.
+    """
+
+
+@hookspec
+def hookline_schedule_policies() -> list[SchedulePolicySpec]:  # type: ignore[empty-body]
+    """Offer orders of the waiting queue.
+
+    Stability: stable. Runs in: the launcher. The chosen target is imported in the scheduler process.
+    """
+
+
+# --- output ---
+
+
+@hookspec
+def hookline_grammar_backends() -> list[GrammarBackendSpec]:  # type: ignore[empty-body]
+    """Offer grammar backends.
+
+    Stability: provisional. Runs in: the launcher. The chosen target is imported in the scheduler process.
+    """
+
+
+@hookspec
+def hookline_reasoning_parsers() -> list[ReasoningParserSpec]:  # type: ignore[empty-body]
+    """Offer parsers that split reasoning from content.
+
+    Stability: provisional. Runs in: the launcher. The chosen target is imported in the frontend.
+    """
+
+
+@hookspec
+def hookline_function_call_parsers() -> list[FunctionCallParserSpec]:  # type: ignore[empty-body]
+    """Offer parsers of tool calls.
+
+    Stability: provisional. Runs in: the launcher. The chosen target is imported in the frontend.
+    """
+
+
+# --- HTTP ---
+
+
+@hookspec
+def hookline_api_families() -> list[ApiFamilySpec]:  # type: ignore[empty-body]
+    """Offer HTTP routes.
+
+    Stability: provisional. Runs in: the launcher. Chosen targets are imported there too, by ``serve`` only.
+    """

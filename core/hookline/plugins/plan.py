@@ -1,0 +1,84 @@
+"""PluginPlan: what was chosen in the launcher, as data that child processes receive and load exactly."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import msgspec
+
+from hookline.errors import PluginError
+
+
+class ChosenSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One chosen offer."""
+
+    kind: str
+    name: str
+    target: str
+    #: The distribution and version that made the offer; a child that finds another version refuses.
+    distribution: str
+    version: str
+    #: Name of the plugin (entry point); its options are ``config.plugins[plugin]``.
+    plugin: str
+    features: list[str] = []
+    #: Further fields of the spec that its kind's user needs ("kinds" of a grammar backend).
+    details: dict[str, Any] = {}
+
+
+class PluginPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything chosen, in order of preference within a kind."""
+
+    chosen: list[ChosenSpec] = []
+    #: Folders of a source tree that counts as installed; put first on sys.path in children.
+    source_paths: list[str] = []
+    #: Options of each plugin, checked by its config model: plugin -> plain values.
+    options: dict[str, dict[str, Any]] = {}
+    #: plugin -> "module:Model" of its options.
+    config_models: dict[str, str] = {}
+
+    def of_kind(self, kind: str) -> list[ChosenSpec]:
+        """The chosen specs of a kind, best first."""
+        return [spec for spec in self.chosen if spec.kind == kind]
+
+    def one(self, kind: str) -> ChosenSpec:
+        """The one chosen spec of a kind; ``PluginError`` if none was chosen."""
+        specs = self.of_kind(kind)
+        if not specs:
+            raise PluginError(f"no {kind} was chosen for this engine; `hookline plugins why {kind}` says why")
+        return specs[0]
+
+    def named(self, kind: str, name: str) -> ChosenSpec:
+        """The chosen spec of that name; ``PluginError`` listing the chosen ones otherwise."""
+        for spec in self.of_kind(kind):
+            if spec.name == name:
+                return spec
+        known = ", ".join(spec.name for spec in self.of_kind(kind)) or "none"
+        raise PluginError(f"{kind} '{name}' is not part of this engine (chosen: {known})")
+
+    def load(self, spec: ChosenSpec) -> Any:
+        """Import the target of a chosen spec; every error names its distribution."""
+        for path in reversed(self.source_paths):
+            if path not in sys.path:
+                sys.path.insert(0, path)
+        module_name, _, attribute = spec.target.partition(":")
+        try:
+            value: Any = importlib.import_module(module_name)
+            for part in attribute.split("."):
+                value = getattr(value, part)
+        except Exception as exc:
+            raise PluginError(
+                f"{spec.kind} '{spec.name}' of {spec.distribution} {spec.version} does not load from "
+                f"'{spec.target}': {type(exc).__name__}: {exc}"
+            ) from exc
+        return value
+
+    def options_of(self, spec: ChosenSpec) -> Any:
+        """The options of the spec's plugin as its config model, or ``None`` if it has none."""
+        target = self.config_models.get(spec.plugin)
+        if target is None:
+            return None
+        module_name, _, attribute = target.partition(":")
+        model = getattr(importlib.import_module(module_name), attribute)
+        return model(**self.options.get(spec.plugin, {}))

@@ -1,0 +1,1 @@
+"""Scheduler: which requests run next, and what became of them."""

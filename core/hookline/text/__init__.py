@@ -1,0 +1,1 @@
+"""Text and tokens: tokenizer, incremental detokenizing, stop matching. Used by frontend and scheduler."""

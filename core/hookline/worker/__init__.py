@@ -1,0 +1,1 @@
+"""Worker: one rank's device: weights, memory, passes, sampling."""
