@@ -1,0 +1,1 @@
+"""HTTP API families for Hookline."""

@@ -1,0 +1,1 @@
+"""Grammar backends for Hookline."""

@@ -1,0 +1,1 @@
+"""Op sets and logits processors for Hookline."""

@@ -1,0 +1,1 @@
+"""LoRA backends for Hookline."""

@@ -1,0 +1,1 @@
+"""Models, poolers and checkpoint sources for Hookline."""

@@ -1,0 +1,1 @@
+"""Batch schedulers and schedule policies for Hookline."""
