@@ -1,0 +1,320 @@
+"""Engine: the Python API, in one process, with neither HTTP nor ZMQ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from hookline.config.resolve import resolve_engine
+from hookline.config.sources import load_config
+from hookline.engine_core import EngineCore
+from hookline.errors import RequestError
+from hookline.frontend.output_parser import build_output_parser
+from hookline.frontend.request_builder import RequestBuilder
+from hookline.interfaces.api import Chunk, GenerateRequest
+from hookline.messages.requests import LogprobRequest, PoolingRequest, TokenizedRequest
+from hookline.outputs import ChatOutput, ChoiceBuilder, EmbeddingOutput, GenerationOutput, ToolCall
+from hookline.plugins.manager import load_plugins
+from hookline.progress import ProgressBars
+from hookline.sampling_params import SamplingParams
+from hookline.text.tokenizer import load_tokenizer
+
+#: Sampling settings: an object, or a dictionary above the model's and server's defaults.
+Params = SamplingParams | Mapping[str, Any]
+
+
+class Engine:
+    """An engine in this process.
+
+    ``model`` is a directory, a hub id, or the name of an installed checkpoint; ``None`` is the demo model.
+    Keyword arguments are the config's leaf names (``max_model_len=4096``); ``config_files`` are read first.
+    All calls must come from one thread at a time; several ``stream`` iterators may be open at once.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        *,
+        config_files: Sequence[str | Path] = (),
+        plugins: Mapping[str, Mapping[str, Any]] | None = None,
+        progress: bool = False,
+        **settings: Any,
+    ) -> None:
+        if model is not None:
+            settings["model"] = str(model)
+        loaded = load_config(files=config_files, keywords=settings, plugins=plugins or {})
+        registry = load_plugins(loaded.config)
+        self.plan = resolve_engine(loaded.config, registry)
+        self.config = self.plan.config
+        tokenizer = None if self.config.model.skip_tokenizer_init else load_tokenizer(self.plan.tokenizer_path)
+        self._tokenizer = tokenizer
+        self._bars = ProgressBars(enabled=progress)
+        self._core = EngineCore(self.plan, tokenizer, progress=self._bars.loading)
+        self._builder = RequestBuilder(self.plan, tokenizer)
+        #: rid -> chunks that another iterator's step met.
+        self._mail: dict[str, list[Chunk]] = {}
+        self._closed = False
+
+    # --- generation ---
+
+    def generate(
+        self,
+        prompts: str | Sequence[str] | None = None,
+        sampling_params: Params | Sequence[Params] | None = None,
+        *,
+        input_ids: Sequence[Sequence[int]] | None = None,
+        logprobs: LogprobRequest | None = None,
+        lora: str | Sequence[str | None] | None = None,
+        priority: int | Sequence[int] = 0,
+        cache_salt: str = "",
+    ) -> list[GenerationOutput]:
+        """Generate for all prompts together; the outputs come in the prompts' order, choices in a row.
+
+        Give either ``prompts`` (texts) or ``input_ids`` (token ids). ``sampling_params`` is one for all or
+        one per prompt; ``None`` uses the model's defaults. ``lora`` and ``priority`` likewise.
+
+        Raises ``RequestError`` for the first invalid or failed request, after ending the others.
+        """
+        requests = self._requests(prompts, input_ids, sampling_params, logprobs, lora, priority, cache_salt)
+        choices, built = self._build(requests)
+        with self._bars.generation(len(choices)) as bar:
+            for chunk in self._chunks(choices, built):
+                if chunk.finish_reason is not None:
+                    bar.update(choices[chunk.rid].output_ids)
+        return [choice.generation() for choice in choices.values()]
+
+    def stream(
+        self,
+        prompt: str | None = None,
+        sampling_params: Params | None = None,
+        *,
+        input_ids: Sequence[int] | None = None,
+        logprobs: LogprobRequest | None = None,
+        lora: str | None = None,
+    ) -> Iterator[Chunk]:
+        """Chunks of one prompt's choices as they come; leaving the loop early aborts the rest.
+
+        Raises ``RequestError`` when the request is invalid or fails.
+        """
+        prompts = None if prompt is None else [prompt]
+        ids = None if input_ids is None else [input_ids]
+        requests = self._requests(prompts, ids, sampling_params, logprobs, lora, 0, "")
+        return self._chunks(*self._build([replace(request, stream=True) for request in requests]))
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        sampling_params: Params | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        lora: str | None = None,
+    ) -> ChatOutput:
+        """Answer a conversation of OpenAI message objects; of several choices the first is returned.
+
+        Without ``max_new_tokens`` the answer may fill the context.
+        """
+        rendered = self._builder.render_chat(messages, tools=tools, template_kwargs=chat_template_kwargs)
+        params = self._params(sampling_params, max_new_tokens=None)
+        if rendered.stop:
+            params = params.replace(stop=(*params.stop, *rendered.stop))
+        output = self.generate(input_ids=[rendered.input_ids], sampling_params=params, lora=lora)[0]
+        parser = build_output_parser(self.plan.plugins, rendered, tools=tools, template_kwargs=chat_template_kwargs)
+        reasoning, content, calls = [], [], {}
+        for split, found in (parser.feed(output.text), parser.finish()):
+            reasoning.append(split.reasoning)
+            content.append(found.content)
+            for call in found.calls:
+                name, arguments = calls.get(call.index, ("", ""))
+                calls[call.index] = (call.name or name, arguments + call.arguments)
+        return ChatOutput(
+            text="".join(content),
+            reasoning="".join(reasoning),
+            tool_calls=[ToolCall(name=name, arguments=text) for _, (name, text) in sorted(calls.items())],
+            output=output,
+        )
+
+    def encode(
+        self,
+        prompts: str | Sequence[str] | None = None,
+        *,
+        input_ids: Sequence[Sequence[int]] | None = None,
+        pooling: str | None = None,
+        normalize: bool = True,
+        dimensions: int | None = None,
+    ) -> list[EmbeddingOutput]:
+        """One vector per prompt. ``pooling`` names a pooler (LAST, CLS, MEAN, or a plugin's); default: the model's."""
+        params = SamplingParams(max_new_tokens=0)
+        wish = PoolingRequest(pooling=pooling, normalize=normalize, dimensions=dimensions)
+        requests = [
+            GenerateRequest(prompt=prompt, input_ids=ids, sampling_params=params, pooling=wish)
+            for prompt, ids in _prompts(prompts, input_ids)
+        ]
+        choices, built = self._build(requests)
+        for _ in self._chunks(choices, built):
+            pass
+        return [choice.embedding() for choice in choices.values()]
+
+    # --- tokens, control, life ---
+
+    @property
+    def model_path(self) -> str:
+        """Directory of the checkpoint that is served."""
+        return self.plan.model_path
+
+    def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a text."""
+        return self._need_tokenizer().encode(text, add_special_tokens=add_special_tokens)
+
+    def detokenize(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of token ids."""
+        return self._need_tokenizer().decode(list(ids), skip_special_tokens=skip_special_tokens)
+
+    def update_weights(self, path: str | Path) -> None:
+        """Load other weights of the same architecture; on failure the old ones stay and ``RequestError`` says why."""
+        self._core.control("update_weights", path=str(path))
+
+    def release_memory(self, tags: Sequence[str] = ("kv", "weights")) -> None:
+        """Give the device's memory back while idle."""
+        self._core.control("release_memory", tags=list(tags))
+
+    def resume_memory(self, tags: Sequence[str] = ("kv", "weights")) -> None:
+        """Take the device's memory again."""
+        self._core.control("resume_memory", tags=list(tags))
+
+    def flush_cache(self) -> None:
+        """Empty the prefix cache; ``RequestError`` while requests run."""
+        self._core.control("flush_cache")
+
+    def server_state(self) -> dict[str, Any]:
+        """Counters, pools and the memory ledger."""
+        return self._core.control("server_state")
+
+    def close(self) -> None:
+        """Free the device. Safe to call twice."""
+        if not self._closed:
+            self._closed = True
+            self._core.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- below: how requests become chunks ---
+
+    def _requests(
+        self,
+        prompts: str | Sequence[str] | None,
+        input_ids: Sequence[Sequence[int]] | None,
+        sampling_params: Any,
+        logprobs: LogprobRequest | None,
+        lora: str | Sequence[str | None] | None,
+        priority: int | Sequence[int],
+        cache_salt: str,
+    ) -> list[GenerateRequest]:
+        pairs = _prompts(prompts, input_ids)
+        params = _each("sampling_params", sampling_params, len(pairs))
+        adapters = _each("lora", lora, len(pairs))
+        priorities = _each("priority", priority, len(pairs))
+        return [
+            GenerateRequest(
+                prompt=prompt,
+                input_ids=ids,
+                sampling_params=self._params(own, max_new_tokens=128),
+                model=adapter,
+                logprobs=logprobs,
+                priority=rank,
+                cache_salt=cache_salt,
+            )
+            for (prompt, ids), own, adapter, rank in zip(pairs, params, adapters, priorities, strict=True)
+        ]
+
+    def _params(
+        self, given: SamplingParams | Mapping[str, Any] | None, *, max_new_tokens: int | None
+    ) -> SamplingParams:
+        if isinstance(given, SamplingParams):
+            return given
+        return self._builder.default_sampling_params(given or {}, max_new_tokens=max_new_tokens)
+
+    def _build(self, requests: Sequence[GenerateRequest]) -> tuple[dict[str, ChoiceBuilder], list[TokenizedRequest]]:
+        """Check and tokenize all requests before the first one is sent: an invalid one starts nothing."""
+        if self._closed:
+            raise RequestError("the engine is closed")
+        choices: dict[str, ChoiceBuilder] = {}
+        built: list[TokenizedRequest] = []
+        for index, request in enumerate(requests):
+            for one in self._builder.build(request):
+                choices[one.rid] = ChoiceBuilder(index, one.choice_index)
+                built.append(one)
+        return choices, built
+
+    def _chunks(self, choices: dict[str, ChoiceBuilder], built: Sequence[TokenizedRequest]) -> Iterator[Chunk]:
+        """Send the requests and give their chunks until all have ended; aborts what is left on an early stop."""
+        open_rids = set(choices)
+        for rid in choices:
+            self._mail[rid] = []
+        try:
+            self._core.submit(built)
+            while open_rids:
+                for chunk in self._receive(open_rids):
+                    finish = chunk.finish_reason
+                    if finish is not None:
+                        open_rids.discard(chunk.rid)
+                        if finish.type == "abort":
+                            raise RequestError(finish.message, code=finish.code or None, status_code=finish.status_code)
+                    choices[chunk.rid].add(chunk)
+                    yield chunk
+        finally:
+            self._forget(choices, open_rids)
+
+    def _receive(self, rids: set[str]) -> list[Chunk]:
+        """Waiting chunks of these requests, in order; steps the engine when there is none."""
+        if not any(self._mail[rid] for rid in rids):
+            for chunk in self._core.step():
+                if chunk.rid in self._mail:
+                    self._mail[chunk.rid].append(chunk)
+        waiting = []
+        for rid in list(rids):
+            waiting.extend(self._mail[rid])
+            self._mail[rid] = []
+        return waiting
+
+    def _forget(self, choices: Mapping[str, ChoiceBuilder], open_rids: set[str]) -> None:
+        self._core.abort(sorted(open_rids))
+        for rid in choices:
+            self._mail.pop(rid, None)
+
+    def _need_tokenizer(self) -> Any:
+        if self._tokenizer is None:
+            raise RequestError("this engine has no tokenizer (skip_tokenizer_init); give input_ids")
+        return self._tokenizer
+
+
+def _prompts(
+    prompts: str | Sequence[str] | None, input_ids: Sequence[Sequence[int]] | None
+) -> list[tuple[str | None, Sequence[int] | None]]:
+    if (prompts is None) == (input_ids is None):
+        raise RequestError("give either prompts (texts) or input_ids (lists of token ids)", param="prompts")
+    if prompts is not None:
+        return [(text, None) for text in ([prompts] if isinstance(prompts, str) else prompts)]
+    assert input_ids is not None
+    for ids in input_ids:
+        if isinstance(ids, int):
+            raise RequestError("input_ids must be a list of lists of token ids: [[1, 2, 3]]", param="input_ids")
+    return [(None, ids) for ids in input_ids]
+
+
+def _each(name: str, value: Any, count: int) -> list[Any]:
+    """One value per prompt, from one for all or a list."""
+    if not isinstance(value, (list, tuple)):
+        return [value] * count
+    if len(value) != count:
+        raise RequestError(f"{name} has {len(value)} entries for {count} prompts; give one, or one each", param=name)
+    return list(value)
