@@ -1,0 +1,135 @@
+"""Offline throughput: one workload through the Engine and, in the same run, through transformers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hookline.bench.workloads import Workload
+
+if TYPE_CHECKING:
+    from hookline.engine import Engine
+
+#: Runs a workload and returns the number of useful output tokens.
+Runner = Callable[[Workload], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """The best of several repetitions."""
+
+    name: str
+    seconds: float
+    first_seconds: float
+    input_tokens: int
+    output_tokens: int
+
+    @property
+    def output_rate(self) -> float:
+        """Output tokens per second."""
+        return self.output_tokens / self.seconds
+
+    @property
+    def total_rate(self) -> float:
+        """Input and output tokens per second."""
+        return (self.input_tokens + self.output_tokens) / self.seconds
+
+
+def measure_in_turns(runners: dict[str, Runner], workload: Workload, *, repetitions: int) -> list[Measurement]:
+    """Measure several runners turn by turn, so that a slow minute of the machine hits all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in runners}
+    for number in range(repetitions + 1):
+        variant = workload.variant(first_token=number + 1)
+        for name, run in runners.items():
+            start = time.perf_counter()
+            produced = run(variant)
+            seconds[name].append(time.perf_counter() - start)
+            if produced != workload.num_output_tokens:
+                raise RuntimeError(f"{name} made {produced} output tokens instead of {workload.num_output_tokens}")
+    return [
+        Measurement(
+            name=name,
+            seconds=min(times[1:]),
+            first_seconds=times[0],
+            input_tokens=workload.num_input_tokens,
+            output_tokens=workload.num_output_tokens,
+        )
+        for name, times in seconds.items()
+    ]
+
+
+def engine_runner(engine: Engine) -> Runner:
+    """Runs workloads through an Engine: greedy, end tokens ignored."""
+    from hookline.sampling_params import SamplingParams
+
+    def run(workload: Workload) -> int:
+        params = [
+            SamplingParams(max_new_tokens=length, temperature=0.0, ignore_eos=True) for length in workload.output_lens
+        ]
+        outputs = engine.generate(input_ids=workload.prompts, sampling_params=params)
+        return sum(len(output.output_ids) for output in outputs)
+
+    return run
+
+
+class TransformersBaseline:
+    """The same checkpoint, dtype, device and threads in transformers."""
+
+    def __init__(self, model_path: str, *, dtype: str, device: str) -> None:
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+        config = AutoConfig.from_pretrained(model_path)
+        multimodal = hasattr(config, "vision_config")
+        auto = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM
+        self._device = device
+        self._model: Any = auto.from_pretrained(model_path, dtype=getattr(torch, dtype)).to(device).eval()
+
+    def generate(self, workload: Workload) -> int:
+        """``model.generate`` on one left-padded batch; it runs as long as the longest output."""
+        import torch
+
+        longest = max(len(prompt) for prompt in workload.prompts)
+        pad = 0
+        ids = torch.tensor([[pad] * (longest - len(p)) + p for p in workload.prompts], device=self._device)
+        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in workload.prompts], device=self._device)
+        steps = max(workload.output_lens)
+        with torch.inference_mode():
+            out = self._model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=steps,
+                min_new_tokens=steps,
+                do_sample=False,
+                pad_token_id=pad,
+            )
+        assert out.shape[1] == longest + steps
+        # Tokens beyond a request's own length are computed for nothing and do not count.
+        return workload.num_output_tokens
+
+    def generate_batch(self, workload: Workload) -> int:
+        """Continuous batching in transformers, with each request's own output length."""
+        from transformers import GenerationConfig
+
+        config = GenerationConfig(
+            do_sample=False, eos_token_id=-1, pad_token_id=0, max_new_tokens=max(workload.output_lens)
+        )
+        # It makes tensors here that its own thread changes, so no inference_mode around it.
+        with self._model.continuous_batching_context_manager(generation_config=config) as manager:
+            for index, (prompt, length) in enumerate(zip(workload.prompts, workload.output_lens, strict=True)):
+                manager.add_request(prompt, request_id=str(index), max_new_tokens=length)
+            produced = finished = 0
+            while finished < len(workload.prompts):
+                result = manager.get_result(timeout=60)
+                if result is None:
+                    raise RuntimeError("transformers generate_batch gave no result within 60 s")
+                if result.is_finished():
+                    finished += 1
+                    produced += len(result.generated_tokens)
+        return produced
+
+    def runners(self) -> dict[str, Runner]:
+        """Both ways, by name."""
+        return {"transformers generate": self.generate, "transformers generate_batch": self.generate_batch}
