@@ -97,7 +97,10 @@ class ModelCard:
 
 
 class OutputParser(Protocol):
-    """The chosen reasoning and function-call parsers of one choice, in that order."""
+    """The chosen reasoning and function-call parsers of one choice, in that order.
+
+    Of each answer, take ``reasoning`` from the first part, ``content`` and ``calls`` from the second.
+    """
 
     def feed(self, text: str) -> tuple[ReasoningDelta, FunctionCallDelta]: ...
     def finish(self) -> tuple[ReasoningDelta, FunctionCallDelta]: ...
@@ -111,7 +114,8 @@ class Serving(Protocol):
     def generate(self, request: GenerateRequest) -> AsyncIterator[Chunk]:
         """Chunks of all choices as they come (one final chunk per choice without ``stream``).
 
-        Closing the iterator early aborts every choice that has not ended.
+        Closing the iterator early aborts every choice that has not ended. Errors of the request come from
+        the first step of the iterator; await that before answering, so that they become HTTP statuses.
         """
         ...
 
@@ -122,7 +126,7 @@ class Serving(Protocol):
         config above the built-ins. Unknown or bad values raise ``RequestError``."""
         ...
 
-    def render_chat(
+    async def render_chat(
         self,
         messages: Sequence[Mapping[str, Any]],
         *,
@@ -130,7 +134,9 @@ class Serving(Protocol):
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         template_kwargs: Mapping[str, Any] | None = None,
-    ) -> RenderedChat: ...
+    ) -> RenderedChat:
+        """A chat as prompt and token ids. Works in a thread, so that a long chat does not stop the loop."""
+        ...
 
     def output_parser(
         self,
@@ -139,10 +145,12 @@ class Serving(Protocol):
         tools: Sequence[Mapping[str, Any]] = (),
         template_kwargs: Mapping[str, Any] | None = None,
         separate_reasoning: bool = True,
-    ) -> OutputParser: ...
+    ) -> OutputParser:
+        """The parser of one choice. Give no ``tools`` when calls are not wanted (``tool_choice`` "none")."""
+        ...
 
-    def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]: ...
-    def detokenize(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str: ...
+    async def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]: ...
+    async def detokenize(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str: ...
     def token_text(self, token_id: int) -> str:
         """The text of one token alone (with U+FFFD for partial characters)."""
         ...
