@@ -1,7 +1,11 @@
 """Output parsers: split a model's text into reasoning, content and tool calls.
 
 A parser is fed text in pieces cut anywhere and must answer the same events, joined, for every way of
-cutting. It may hold text back while it could still be the start of a marker; ``finish`` flushes it.
+cutting: a stream and a whole answer never differ. It may hold text back while it could still be the start
+of a marker; ``finish`` flushes it. Nothing that the model wrote is lost but markers, and white space next to
+them. A parser never raises on output: what it does not understand is content.
+
+Parsers run on the server's event loop, once per piece: no I/O, no locks, and work in proportion to the piece.
 """
 
 from __future__ import annotations
@@ -21,6 +25,10 @@ class ReasoningParserSpec(Spec):
 
     kind: ClassVar[str] = "reasoning_parsers"
 
+    #: Strings that all occur in the chat template of a model that writes this format; ``auto`` takes the
+    #: best spec for which they do. Empty: never taken by ``auto``.
+    template_markers: tuple[str, ...] = ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionCallParserSpec(Spec):
@@ -28,6 +36,9 @@ class FunctionCallParserSpec(Spec):
     request's tools for each choice of each request."""
 
     kind: ClassVar[str] = "function_call_parsers"
+
+    #: As in ``ReasoningParserSpec``.
+    template_markers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +77,9 @@ class FunctionCallDelta:
 
     content: str = ""
     calls: Sequence[ToolCallDelta] = ()
+    #: True once if the arguments of a call that was already told end before their JSON document does,
+    #: because the output ended there or turned out malformed.
+    incomplete: bool = False
 
 
 class ReasoningParser(ABC):
