@@ -168,8 +168,9 @@ def test_random_use_keeps_the_ledger_with_large_pages(data: st.DataObject) -> No
 
 def run(simulation: Simulation, data: st.DataObject) -> None:
     size = simulation.size
-    # Pages of few kinds, cut at odd places, so that prefixes are shared and partly matched.
-    page = st.sampled_from([0, 1, 2]).map(lambda token: [token] * size)
+    # Pages of few kinds, some alike up to their last token, and texts that end within a page, so that
+    # prefixes are shared, partly matched and partly filled.
+    page = st.sampled_from([(0, 0), (0, 1), (1, 2)]).map(lambda ends: [ends[0]] * (size - 1) + [ends[1]])
     text = st.tuples(st.lists(page, min_size=1, max_size=5), st.integers(0, size - 1)).map(
         lambda parts: [token for part in parts[0] for token in part] + [7] * parts[1]
     )
