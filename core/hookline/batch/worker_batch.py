@@ -46,7 +46,8 @@ class LogprobSpec:
     top: int = 0
     token_ids: tuple[int, ...] = ()
     #: Prompt log-probabilities for the pass's tokens from this offset into its extend; ``None``: none.
-    #: ``input_targets`` holds, per such token, the id that follows it in the prompt.
+    #: ``input_targets`` holds, per such token, the id that follows it in the prompt. The prompt's last token
+    #: has none, so that ``len(input_targets)`` tokens are meant; it may be 0.
     input_start: int | None = None
     input_targets: tuple[int, ...] = ()
 
@@ -93,7 +94,8 @@ class ModelWorkerBatch:
     samples: list[bool]
     #: Rows whose sampling state is set up before this pass is sampled.
     new_rows: list[SamplingRow] = field(default_factory=list)
-    #: Rows that were given back since the last pass.
+    #: Rows that were given back since the last pass. Applied before ``new_rows`` and the table writes, since a
+    #: row may have a new owner already.
     freed_rows: list[int] = field(default_factory=list)
     #: [B] adapter slot or 0 for the base model; ``None`` when no request of the pass has an adapter.
     adapters: list[int] | None = None

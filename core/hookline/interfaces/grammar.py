@@ -46,6 +46,11 @@ class CompiledGrammar(ABC):
     def matcher(self) -> GrammarMatcher:
         """A fresh matcher at the start of the grammar."""
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it takes, roughly: the cache of compiled grammars is bounded by the sum."""
+        return 64 * 1024
+
 
 class GrammarMatcher(ABC):
     """The state of one request in its grammar. Used from the scheduler's thread only."""

@@ -56,6 +56,11 @@ class WaitingReq(Protocol):
         """Prompt plus output so far: what a prefill must cover."""
 
     @property
+    def max_cached_tokens(self) -> int:
+        """A cached prefix is used up to here: at least one token is always computed, more when prompt
+        log-probabilities are asked for, all for some poolers (0)."""
+
+    @property
     def num_prompt_tokens(self) -> int: ...
     @property
     def num_output_tokens(self) -> int: ...
@@ -85,6 +90,11 @@ class RunningReq(WaitingReq, Protocol):
     def num_pending_prefill(self) -> int:
         """Prompt tokens still to compute (a chunked request); 0 for one that decodes."""
 
+    @property
+    def num_owned_slots(self) -> int:
+        """Slots outside the prefix cache that the request holds (whole pages): what retracting it frees at
+        once. Its cached prefix becomes evictable besides, unless others use it too."""
+
 
 class SchedulerView(Protocol):
     """What a scheduler sees. Every number is in tokens and right now."""
@@ -107,6 +117,11 @@ class SchedulerView(Protocol):
     def num_evictable_slots(self) -> int: ...
     @property
     def num_total_slots(self) -> int: ...
+    @property
+    def num_releasing(self) -> int:
+        """Requests that give their slots back by themselves: the last token they may have is being computed,
+        or somebody still reads their slots. An empty plan waits for them."""
+
     @property
     def page_size(self) -> int: ...
     @property
