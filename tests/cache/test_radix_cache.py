@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 
 import numpy as np
 import pytest
@@ -154,42 +155,37 @@ class Simulation:
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("page_size", [1, 16])
-@given(data=st.data())
-@settings(max_examples=20, deadline=None)
-def test_random_use_keeps_the_ledger(page_size: int, policy: str, data: st.DataObject) -> None:
-    run(Simulation(data.draw(st.integers(2, 10)), page_size, policy), data)
+@given(num_pages=st.integers(2, 16), num_steps=st.integers(1, 80), random=st.randoms(use_true_random=True))
+@settings(max_examples=60, deadline=None)
+def test_random_use_keeps_the_ledger(
+    page_size: int, policy: str, num_pages: int, num_steps: int, random: Random
+) -> None:
+    run(Simulation(num_pages, page_size, policy), num_steps, random)
 
 
-@given(data=st.data())
-@settings(max_examples=10, deadline=None)
-def test_random_use_keeps_the_ledger_with_large_pages(data: st.DataObject) -> None:
-    run(Simulation(data.draw(st.integers(2, 6)), 64, "lru"), data)
+@given(num_pages=st.integers(2, 12), num_steps=st.integers(1, 60), random=st.randoms(use_true_random=True))
+@settings(max_examples=25, deadline=None)
+def test_random_use_keeps_the_ledger_with_large_pages(num_pages: int, num_steps: int, random: Random) -> None:
+    run(Simulation(num_pages, 64, "lru"), num_steps, random)
 
 
-def run(simulation: Simulation, data: st.DataObject) -> None:
-    size = simulation.size
-    # Pages of few kinds, some alike up to their last token, and texts that end within a page, so that
-    # prefixes are shared, partly matched and partly filled.
-    page = st.sampled_from([(0, 0), (0, 1), (1, 2)]).map(lambda ends: [ends[0]] * (size - 1) + [ends[1]])
-    text = st.tuples(st.lists(page, min_size=1, max_size=5), st.integers(0, size - 1)).map(
-        lambda parts: [token for part in parts[0] for token in part] + [7] * parts[1]
-    )
-    namespaces = [CacheNamespace(), CacheNamespace(salt="a")]
-    for _ in range(data.draw(st.integers(1, 25))):
-        action = data.draw(st.sampled_from(["start", "start", "insert", "grow", "finish", "drop", "evict"]))
+def run(simulation: Simulation, num_steps: int, random: Random) -> None:
+    namespaces = [CacheNamespace(), CacheNamespace(), CacheNamespace(salt="a")]
+    for _ in range(num_steps):
+        action = random.choice(["start", "start", "insert", "grow", "finish", "finish", "drop", "evict"])
         if action == "start":
-            simulation.start(data.draw(st.sampled_from(namespaces)), data.draw(text))
+            simulation.start(random.choice(namespaces), some_tokens(simulation.size, random))
         elif action == "evict":
             unlocked = simulation.cache.num_evictable
-            wanted = data.draw(st.integers(0, 3 * size))
+            wanted = random.randint(0, 2 * simulation.size)
             assert simulation.cache.evict(wanted) >= min(wanted, unlocked)
             simulation.forget_evicted()
         elif simulation.running:
-            request = data.draw(st.sampled_from(simulation.running))
+            request = random.choice(simulation.running)
             if action == "insert":
                 simulation.insert(request)
             elif action == "grow":
-                simulation.grow(request, data.draw(text))
+                simulation.grow(request, some_tokens(simulation.size, random))
             else:
                 simulation.finish(request, keep=action == "finish")
         simulation.check()
@@ -199,6 +195,15 @@ def run(simulation: Simulation, data: st.DataObject) -> None:
     assert simulation.cache.num_protected == 0
     simulation.cache.reset()
     assert simulation.allocator.num_free == simulation.allocator.num_slots
+
+
+def some_tokens(page_size: int, random: Random) -> list[int]:
+    """Pages of few kinds, some alike up to their last token, and an end within a page: prefixes are shared,
+    partly matched and partly filled."""
+    pages = [random.choice([(0, 0), (0, 1), (1, 2)]) for _ in range(random.randint(1, 5))]
+    return [token for head, last in pages for token in [head] * (page_size - 1) + [last]] + [7] * random.randrange(
+        page_size
+    )
 
 
 # --- single behaviours ---
