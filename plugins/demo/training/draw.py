@@ -69,6 +69,18 @@ def expansions(grammar: Sequence[str]) -> list[str]:
     return ["".join(choice) for core in grammar for choice in itertools.product(*_parts(core))]
 
 
+@functools.lru_cache(maxsize=1024)
+def held_out_keys(name: str, grammar: tuple[str, ...]) -> frozenset[str]:
+    """The held-out phrasings of a grammar without openers: the lowest hashes, at least one."""
+    keys = sorted({phrase_key(skeleton) for skeleton in expansions(grammar)}, key=_digest(name))
+    assert len(keys) > 1, f"{name} has one phrasing only"
+    return frozenset(keys[: max(1, len(keys) * HELD_OUT_PERCENT // 100)])
+
+
+def _digest(name: str) -> Callable[[str], bytes]:
+    return lambda key: hashlib.blake2b(f"{name}\x1f{key}".encode(), digest_size=8).digest()
+
+
 class Draw:
     """A seeded source of content and phrasings on one side of the split."""
 
@@ -91,11 +103,13 @@ class Draw:
                 return value
         raise AssertionError(f"no {kind} on the {self.split.value} side after {MAX_ATTEMPTS} tries")
 
-    def phrase(self, name: str, grammar: Sequence[str], *, wrap: bool = True, **slots: object) -> str:
+    def phrase(self, name: str, grammar: Sequence[str], /, *, wrap: bool = True, **slots: object) -> str:
         """A phrasing of the grammar, its slots filled, in a random everyday style.
 
-        A grammar is a list of cores; `{a|b}` in a core is a choice and `<x>` a slot.
+        A grammar is a list of cores; `{a|b}` in a core is a choice and `<x>` a slot. With `wrap`
+        an opener or a closer may surround the core, and is part of what makes the phrasing.
         """
+        held_out = None if wrap else held_out_keys(name, tuple(grammar))
         for _ in range(MAX_ATTEMPTS):
             core = self.rng.choice(grammar)
             skeleton = "".join(self.rng.choice(choices) for choices in _parts(core))
@@ -104,7 +118,11 @@ class Draw:
             if wrap and self.chance(0.14):
                 skeleton = skeleton + self.rng.choice(CLOSERS)
             key = phrase_key(skeleton)
-            if split_of(f"phrase:{name}", key) is self.split:
+            if held_out is None:
+                side = split_of(f"phrase:{name}", key)
+            else:
+                side = Split.HELD_OUT if key in held_out else Split.TRAIN
+            if side is self.split:
                 self.phrasings.append((name, key))
                 break
         else:

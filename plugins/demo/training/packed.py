@@ -1,0 +1,217 @@
+"""The model's forward over packed conversations, with the weights of the transformers model.
+
+transformers pads conversations and runs the vision tower picture by picture. Here conversations lie
+end to end, attention is told where each begins, and pictures of one grid run as one batch. The
+numbers are the same; tests/demo compares them.
+
+Shape suffixes: T packed tokens, H hidden, N heads, D head width, B pictures, P patches of one
+picture, E experts.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.attention.varlen import varlen_attn
+
+from training.batches import Batch, VisualGroup
+from training.pixels import MERGE, normalise
+
+# The keyword for causal attention changed between releases of torch.
+_CAUSAL: dict[str, Any] = (
+    {"window_size": (-1, 0)}
+    if "window_size" in inspect.signature(varlen_attn).parameters
+    else {"is_causal": True}
+)
+
+
+class PackedModel:
+    """Computes logits where a batch asks for them. Holds no weights of its own."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.visual = model.model.visual
+        self.language = model.model.language_model
+        self.head = model.lm_head
+        self._grids: dict[tuple[int, int], tuple[torch.Tensor, ...]] = {}
+
+    def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits at `batch.predict`, and the load-balancing loss of the routers."""
+        hidden_TH = self.language.embed_tokens(batch.ids_T)
+        deep: list[torch.Tensor] = []
+        if batch.groups:
+            targets = torch.cat([group.targets for group in batch.groups])
+            outputs = [self._see(group) for group in batch.groups]
+            rows = torch.cat([output[0] for output in outputs])
+            hidden_TH = hidden_TH.index_copy(0, targets, rows.to(hidden_TH.dtype))
+            deep = [
+                torch.cat([output[1][i] for output in outputs]) for i in range(len(outputs[0][1]))
+            ]
+        cos_TD, sin_TD = self._rotary(batch.positions_3T)
+        router_logits = []
+        for i, layer in enumerate(self.language.layers):
+            hidden_TH = hidden_TH + self._attend(layer, hidden_TH, cos_TD, sin_TD, batch)
+            mixed_TH, logits = self._experts(layer, hidden_TH)
+            hidden_TH = hidden_TH + mixed_TH
+            router_logits.append(logits)
+            if i < len(deep):
+                hidden_TH = hidden_TH.index_add(0, targets, deep[i].to(hidden_TH.dtype))
+        last = self.language.norm(hidden_TH.index_select(0, batch.predict))
+        return self.head(last), _balance_loss(router_logits)
+
+    def _rotary(self, positions_3T: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        rotary = self.language.rotary_emb
+        angles_3TF = positions_3T[..., None].float() * rotary.inv_freq.float()
+        mixed_TF = angles_3TF[0].clone()
+        for axis in (1, 2):
+            places = slice(axis, 3 * rotary.mrope_section[axis], 3)
+            mixed_TF[:, places] = angles_3TF[axis][:, places]
+        angles_TD = torch.cat((mixed_TF, mixed_TF), dim=-1)
+        return angles_TD.cos()[:, None], angles_TD.sin()[:, None]
+
+    def _attend(
+        self, layer: Any, hidden_TH: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, batch: Batch
+    ) -> torch.Tensor:
+        attention = layer.self_attn
+        x = layer.input_layernorm(hidden_TH)
+        shape = (len(x), -1, attention.head_dim)
+        q_TND = _rotate(attention.q_norm(attention.q_proj(x).view(shape)), cos, sin)
+        k_TND = _rotate(attention.k_norm(attention.k_proj(x).view(shape)), cos, sin)
+        v_TND = attention.v_proj(x).view(shape)
+        repeats = attention.num_key_value_groups
+        k_TND = k_TND.repeat_interleave(repeats, dim=1)
+        v_TND = v_TND.repeat_interleave(repeats, dim=1)
+        if x.is_cuda:
+            out = varlen_attn(
+                q_TND.bfloat16(),
+                k_TND.bfloat16(),
+                v_TND.bfloat16(),
+                batch.starts,
+                batch.starts,
+                batch.max_len,
+                batch.max_len,
+                **_CAUSAL,
+            )
+        else:
+            out = _attend_each(q_TND, k_TND, v_TND, batch.starts.tolist())
+        return attention.o_proj(out.reshape(len(x), -1))
+
+    def _experts(self, layer: Any, hidden_TH: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mixture's output, and the router's logits."""
+        block = layer.mlp
+        x_TH = layer.post_attention_layernorm(hidden_TH)
+        logits_TE = F.linear(x_TH, block.gate.weight)
+        weights_TK, chosen_TK = logits_TE.float().softmax(-1).topk(block.gate.top_k, dim=-1)
+        weights_TK = weights_TK / weights_TK.sum(-1, keepdim=True)
+        top_k = block.gate.top_k
+        order = chosen_TK.flatten().argsort(stable=True)
+        counts = torch.bincount(chosen_TK.flatten(), minlength=block.gate.num_experts)
+        ends = counts.cumsum(0).to(torch.int32)
+        # index_select, because its gradient is a plain scatter-add.
+        rows = x_TH.index_select(0, order // top_k)
+        gate, up = _grouped(rows, block.experts.gate_up_proj, ends).chunk(2, dim=-1)
+        out = _grouped(F.silu(gate) * up, block.experts.down_proj, ends)
+        back = torch.empty_like(order)
+        back[order] = torch.arange(len(order), device=order.device)
+        out_TKH = out.index_select(0, back).view(len(x_TH), top_k, -1)
+        return (out_TKH * weights_TK.unsqueeze(-1).to(out.dtype)).sum(1), logits_TE
+
+    def _see(self, group: VisualGroup) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Merged rows [B*P/4, H] of the pictures of one grid, and those of the deepstack taps."""
+        visual = self.visual
+        num, num_patches = group.patches.shape[:2]
+        taps, weights, cos, sin = self._grid(group.grid)
+        projection = visual.patch_embed.proj
+        kernel = projection.weight.view(projection.weight.shape[0], -1)
+        x_BPH = F.linear(normalise(group.patches), kernel, projection.bias)
+        x_BPH = x_BPH + (visual.pos_embed(taps) * weights[..., None]).sum(1)
+        deep = []
+        for i, block in enumerate(visual.blocks):
+            attention = block.attn
+            qkv = attention.qkv(block.norm1(x_BPH)).view(num, num_patches, 3, attention.num_heads, -1)
+            q, k, v = qkv.unbind(2)
+            q, k = _rotate(q, cos, sin).to(v.dtype), _rotate(k, cos, sin).to(v.dtype)
+            out = F.scaled_dot_product_attention(
+                q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+            )
+            x_BPH = x_BPH + attention.proj(out.transpose(1, 2).flatten(2))
+            x_BPH = x_BPH + block.mlp(block.norm2(x_BPH))
+            if i in visual.deepstack_visual_indexes:
+                merger = visual.deepstack_merger_list[visual.deepstack_visual_indexes.index(i)]
+                deep.append(merger(x_BPH.reshape(num * num_patches, -1)))
+        return visual.merger(x_BPH.reshape(num * num_patches, -1)), deep
+
+    def _grid(self, grid: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+        """Taps into the position table with their weights, and the rotary factors, of one grid."""
+        if grid not in self._grids:
+            device = self.visual.pos_embed.weight.device
+            height, width = grid
+            rows = torch.arange(height).view(height // MERGE, 1, MERGE, 1)
+            cols = torch.arange(width).view(1, width // MERGE, 1, MERGE)
+            shape = (height // MERGE, width // MERGE, MERGE, MERGE)
+            row, col = rows.expand(shape).flatten(), cols.expand(shape).flatten()
+            side = self.visual.num_grid_per_side
+            row_taps, row_weights = _taps(row, height, side)
+            col_taps, col_weights = _taps(col, width, side)
+            taps = (row_taps[:, :, None] * side + col_taps[:, None, :]).flatten(1)
+            weights = (row_weights[:, :, None] * col_weights[:, None, :]).flatten(1)
+            inv_freq = self.visual.rotary_pos_emb.inv_freq.float().cpu()
+            angles = torch.cat([row[:, None] * inv_freq, col[:, None] * inv_freq], dim=-1)
+            angles = torch.cat([angles, angles], dim=-1)[:, None]
+            tensors = (taps, weights, angles.cos(), angles.sin())
+            self._grids[grid] = tuple(tensor.to(device) for tensor in tensors)
+        return self._grids[grid]
+
+
+def _taps(index: torch.Tensor, size: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The two neighbours of each index in a table of `side` entries, corners aligned."""
+    source = index.float() * (side - 1) / max(size - 1, 1)
+    low = source.floor().long()
+    taps = torch.stack([low, low + 1], dim=1).clamp(max=side - 1)
+    share = source - low
+    return taps, torch.stack([1 - share, share], dim=1)
+
+
+def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    x = x.float()
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+def _grouped(rows: torch.Tensor, weight_EOI: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    """Rows sorted by expert, each times its expert's matrix."""
+    if rows.is_cuda:
+        return F.grouped_mm(rows.bfloat16(), weight_EOI.bfloat16().transpose(1, 2), offs=ends)
+    bounds = [0, *ends.tolist()]
+    parts = [
+        F.linear(rows[start:end].to(weight_EOI.dtype), weight)
+        for start, end, weight in zip(bounds, bounds[1:], weight_EOI, strict=False)
+    ]
+    return torch.cat(parts)
+
+
+def _attend_each(
+    q_TND: torch.Tensor, k_TND: torch.Tensor, v_TND: torch.Tensor, starts: list[int]
+) -> torch.Tensor:
+    """Causal attention conversation by conversation, where there is no kernel for packed ones."""
+    outs = []
+    for start, end in zip(starts, starts[1:], strict=False):
+        q, k, v = (x[start:end].transpose(0, 1).float() for x in (q_TND, k_TND, v_TND))
+        outs.append(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(0, 1))
+    return torch.cat(outs)
+
+
+def _balance_loss(router_logits: list[torch.Tensor]) -> torch.Tensor:
+    """The Switch Transformer loss: one when all experts are used alike."""
+    losses = []
+    for logits_TE in router_logits:
+        probabilities = logits_TE.float().softmax(-1)
+        num_experts = logits_TE.shape[-1]
+        chosen = probabilities.topk(2, dim=-1).indices.flatten()
+        used = torch.bincount(chosen, minlength=num_experts).float() / len(chosen)
+        losses.append(num_experts * (used * probabilities.mean(0)).sum())
+    return torch.stack(losses).mean()

@@ -1,0 +1,1 @@
+"""The tasks of the demo checkpoint, one module per family."""
