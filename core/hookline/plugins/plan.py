@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import Any
 
 import msgspec
 
 from hookline.errors import PluginError
+from hookline.plugins.discovery import put_on_path, version_of
 
 
 class ChosenSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,7 +17,8 @@ class ChosenSpec(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     name: str
     target: str
-    #: The distribution and version that made the offer; a child that finds another version refuses.
+    #: The distribution and version that made the offer; a child that finds another version refuses. An empty
+    #: version (a plan made by hand) is not checked.
     distribution: str
     version: str
     #: Name of the plugin (entry point); its options are ``config.plugins[plugin]``.
@@ -58,16 +59,25 @@ class PluginPlan(msgspec.Struct, frozen=True, kw_only=True):
         raise PluginError(f"{kind} '{name}' is not part of this engine (chosen: {known})")
 
     def load(self, spec: ChosenSpec) -> Any:
-        """Import the target of a chosen spec; every error names its distribution."""
-        for path in reversed(self.source_paths):
-            if path not in sys.path:
-                sys.path.insert(0, path)
+        """Import the target of a chosen spec.
+
+        Raises ``PluginError`` naming the distribution when this process has another version of it than the
+        launcher chose, or when the target does not load.
+        """
+        put_on_path(self.source_paths)
+        found = version_of(spec.distribution, self.source_paths)
+        if spec.version and found != spec.version:
+            here = "is not installed" if found is None else f"{found} is installed"
+            raise PluginError(
+                f"{spec.kind} '{spec.name}' was chosen from {spec.distribution} {spec.version}, but in this process "
+                f"{spec.distribution} {here}; start the server again after changing packages"
+            )
         module_name, _, attribute = spec.target.partition(":")
         try:
             value: Any = importlib.import_module(module_name)
             for part in attribute.split("."):
                 value = getattr(value, part)
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             raise PluginError(
                 f"{spec.kind} '{spec.name}' of {spec.distribution} {spec.version} does not load from "
                 f"'{spec.target}': {type(exc).__name__}: {exc}"
