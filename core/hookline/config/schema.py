@@ -6,17 +6,34 @@ Leaf names are unique across sections, so that ``--max-model-len``, ``Engine(max
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from types import NoneType
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Auto = Literal["auto"]
+AtLeastOne = Annotated[int, Field(ge=1)]
+#: Words for ``null``, which TOML, environment variables and flags cannot say.
+NONE_WORDS = ("none", "null")
+#: Mark of a setting whose value must never be printed; see ``hookline.config.secrets``.
+SECRET = {"secret": True}
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, and strict about unknown keys."""
+    """Base of all sections: frozen, and strict about unknown keys and about types ("8000" is no number)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_words(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        optional = {name for name, field in cls.model_fields.items() if NoneType in get_args(field.annotation)}
+        return {
+            key: None if key in optional and isinstance(value, str) and value.lower() in NONE_WORDS else value
+            for key, value in values.items()
+        }
 
 
 class ServerConfig(Section):
@@ -24,8 +41,18 @@ class ServerConfig(Section):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
-    api_key: str | None = Field(None, description="key that every request needs; env:NAME or file:PATH reads it")
-    admin_key: str | None = Field(None, description="key for control routes; without one they work on loopback only")
+    api_key: str | None = Field(
+        None,
+        description="key that every request needs; env:NAME or file:PATH reads it",
+        repr=False,
+        json_schema_extra=SECRET,
+    )
+    admin_key: str | None = Field(
+        None,
+        description="key for control routes; without one they work on loopback only; env:NAME or file:PATH reads it",
+        repr=False,
+        json_schema_extra=SECRET,
+    )
     served_model_name: str | None = Field(
         None, description="name that clients use; default: the model's last path part"
     )
@@ -38,6 +65,12 @@ class ServerConfig(Section):
     strict_requests: bool = Field(False, description="refuse unknown request fields instead of warning in a header")
     drain_timeout: float = Field(30.0, ge=0, description="seconds that running requests get after SIGTERM")
     warmup: bool = Field(True, description="run one short request before the server is ready")
+
+    @model_validator(mode="after")
+    def _tls_pair(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file belong together: set both or neither")
+        return self
 
 
 class ModelSection(Section):
@@ -81,7 +114,7 @@ class AttentionConfig(Section):
 class CacheConfig(Section):
     """KV cache and prefix reuse."""
 
-    page_size: int | Auto = Field("auto", description="tokens per page: 1, 16 or 64")
+    page_size: AtLeastOne | Auto = Field("auto", description="tokens per page: 1, 16 or 64")
     kv_cache_tokens: int | None = Field(None, ge=1, description="size of the KV cache in tokens")
     kv_cache_gib: float | None = Field(None, gt=0, description="size of the KV cache in GiB")
     memory_fraction: float = Field(0.85, gt=0, le=1, description="share of free memory for weights and KV cache")
@@ -89,6 +122,12 @@ class CacheConfig(Section):
     eviction_policy: Literal["lru", "lfu", "fifo", "mru", "priority"] = Field(
         "lru", description="what leaves the cache first"
     )
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if self.kv_cache_tokens is not None and self.kv_cache_gib is not None:
+            raise ValueError("kv_cache_tokens and kv_cache_gib say the same thing twice: set one of them")
+        return self
 
 
 class ScheduleConfig(Section):
@@ -98,7 +137,7 @@ class ScheduleConfig(Section):
     schedule_policy: str = Field("fcfs", description="order of the waiting queue")
     max_running_requests: int | None = Field(None, ge=1, description="requests in one batch at most")
     max_queued_requests: int | None = Field(None, ge=1, description="waiting requests at most; more get 503")
-    chunked_prefill_size: int | None | Auto = Field(
+    chunked_prefill_size: AtLeastOne | None | Auto = Field(
         "auto", description="prefill tokens of one request per pass; null: no chunks"
     )
     max_prefill_tokens: int = Field(16384, ge=1, description="prefill tokens of all requests per pass")
