@@ -10,13 +10,14 @@ from types import NoneType
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 Auto = Literal["auto"]
 AtLeastOne = Annotated[int, Field(ge=1)]
 #: Words for ``null``, which TOML, environment variables and flags cannot say.
 NONE_WORDS = ("none", "null")
 #: Mark of a setting whose value must never be printed; see ``hookline.config.secrets``.
-SECRET = {"secret": True}
+SECRET: JsonDict = {"secret": True}
 
 
 class Section(BaseModel):
@@ -137,7 +138,7 @@ class ScheduleConfig(Section):
     schedule_policy: str = Field("fcfs", description="order of the waiting queue")
     max_running_requests: int | None = Field(None, ge=1, description="requests in one batch at most")
     max_queued_requests: int | None = Field(None, ge=1, description="waiting requests at most; more get 503")
-    chunked_prefill_size: AtLeastOne | None | Auto = Field(
+    chunked_prefill_size: AtLeastOne | Auto | None = Field(
         "auto", description="prefill tokens of one request per pass; null: no chunks"
     )
     max_prefill_tokens: int = Field(16384, ge=1, description="prefill tokens of all requests per pass")
