@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hookline import hookimpl
+from hookline.interfaces.api import ApiFamilySpec
 from hookline.interfaces.spec import PluginInfo
 
 PLUGIN = PluginInfo(
@@ -9,3 +11,51 @@ PLUGIN = PluginInfo(
     provides=("api_families",),
     summary="native and OpenAI HTTP routes",
 )
+
+
+@hookimpl
+def hookline_api_families() -> list[ApiFamilySpec]:
+    """The two families that are on by default."""
+    return [
+        ApiFamilySpec(
+            name="native",
+            target="hookline_api.native:NativeFamily",
+            summary="Hookline's own routes: /generate, /encode, health, metrics and control",
+            paths=(
+                "/generate",
+                "/encode",
+                "/tokenize",
+                "/detokenize",
+                "/abort_request",
+                "/flush_cache",
+                "/update_weights_from_disk",
+                "/release_memory_occupation",
+                "/resume_memory_occupation",
+                "/live",
+                "/ready",
+                "/health",
+                "/metrics",
+                "/server_info",
+                "/plugins",
+            ),
+            admin_paths=(
+                "/flush_cache",
+                "/update_weights_from_disk",
+                "/release_memory_occupation",
+                "/resume_memory_occupation",
+            ),
+            open_paths=("/live", "/ready", "/health", "/metrics"),
+        ),
+        ApiFamilySpec(
+            name="openai",
+            target="hookline_api.openai.family:OpenAIFamily",
+            summary="the OpenAI API: models, chat, completions, embeddings",
+            paths=(
+                "/v1/models",
+                "/v1/models/{model:path}",
+                "/v1/chat/completions",
+                "/v1/completions",
+                "/v1/embeddings",
+            ),
+        ),
+    ]
