@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -111,7 +111,7 @@ class Serving(Protocol):
 
     config: HooklineConfig
 
-    def generate(self, request: GenerateRequest) -> AsyncIterator[Chunk]:
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Chunks of all choices as they come (one final chunk per choice without ``stream``).
 
         Closing the iterator early aborts every choice that has not ended. Errors of the request come from
