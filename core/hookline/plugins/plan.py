@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 import msgspec
@@ -65,14 +66,9 @@ class PluginPlan(msgspec.Struct, frozen=True, kw_only=True):
         launcher chose, or when the target does not load.
         """
         put_on_path(self.source_paths)
-        found = version_of(spec.distribution, self.source_paths)
-        if spec.version and found != spec.version:
-            here = "is not installed" if found is None else f"{found} is installed"
-            raise PluginError(
-                f"{spec.kind} '{spec.name}' was chosen from {spec.distribution} {spec.version}, but in this process "
-                f"{spec.distribution} {here}; start the server again after changing packages"
-            )
         module_name, _, attribute = spec.target.partition(":")
+        if module_name not in sys.modules:
+            self._check_version(spec)
         try:
             value: Any = importlib.import_module(module_name)
             for part in attribute.split("."):
@@ -83,6 +79,15 @@ class PluginPlan(msgspec.Struct, frozen=True, kw_only=True):
                 f"'{spec.target}': {type(exc).__name__}: {exc}"
             ) from exc
         return value
+
+    def _check_version(self, spec: ChosenSpec) -> None:
+        found = version_of(spec.distribution, self.source_paths)
+        if spec.version and found != spec.version:
+            here = "is not installed" if found is None else f"{found} is installed"
+            raise PluginError(
+                f"{spec.kind} '{spec.name}' was chosen from {spec.distribution} {spec.version}, but in this process "
+                f"{spec.distribution} {here}; start the server again after changing packages"
+            )
 
     def options_of(self, spec: ChosenSpec) -> Any:
         """The options of the spec's plugin as its config model, or ``None`` if it has none."""

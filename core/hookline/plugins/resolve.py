@@ -10,6 +10,7 @@ from typing import Any
 from hookline.errors import PluginError, ResolutionError
 from hookline.interfaces.spec import Spec
 from hookline.plugins.context import AUTO, Context, unmet
+from hookline.plugins.plan import ChosenSpec
 from hookline.plugins.registry import Offer, Registry
 
 _log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ class Wish:
     required: bool = True
     #: Feature -> who needs it. A candidate that does not declare one is refused.
     features: Mapping[str, str] = field(default_factory=dict)
+    #: Candidates that may not be taken -> why.
+    excluded: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_auto(self) -> bool:
@@ -83,16 +86,12 @@ def resolve(registry: Registry, kind: str, name: str, context: Context) -> Resol
     return resolve_wish(registry, Wish(kind=kind, names=(name,), setting=kind), context)
 
 
-def resolve_wish(
-    registry: Registry, wish: Wish, context: Context, excluded: Mapping[str, str] | None = None
-) -> Resolution:
-    """Choose for one wish; ``excluded`` are candidates that may not be taken, with the reason."""
+def resolve_wish(registry: Registry, wish: Wish, context: Context) -> Resolution:
+    """Choose for one wish. Raises as ``resolve`` does."""
     refusals: list[Refusal] = []
     fits: list[Offer[Spec]] = []
     for offer in registry.of_kind(wish.kind):
         reasons = refuse(offer, wish, context)
-        if excluded and offer.spec.name in excluded:
-            reasons.append(excluded[offer.spec.name])
         if reasons:
             refusals.append(Refusal(offer=offer, reasons=tuple(reasons)))
         else:
@@ -138,6 +137,8 @@ def refuse(offer: Offer[Spec], wish: Wish, context: Context) -> list[str]:
             f"was written for version {spec.api_version} of {spec.kind}, this core speaks "
             f"{spec.current_api_version}; upgrade {side}"
         )
+    if spec.name in wish.excluded:
+        reasons.append(wish.excluded[spec.name])
     reasons.extend(unmet(spec.requires, context))
     reasons.extend(
         f"does not support '{feature}', which {source} needs"
@@ -145,6 +146,21 @@ def refuse(offer: Offer[Spec], wish: Wish, context: Context) -> list[str]:
         if feature not in spec.features
     )
     return reasons
+
+
+def choose(offer: Offer[Spec]) -> ChosenSpec:
+    """An offer as the plan for child processes carries it."""
+    spec = offer.spec
+    return ChosenSpec(
+        kind=spec.kind,
+        name=spec.name,
+        target=spec.target,
+        distribution=offer.distribution,
+        version=offer.version,
+        plugin=offer.plugin,
+        features=sorted(spec.features),
+        details=details_of(spec),
+    )
 
 
 def details_of(spec: Spec) -> dict[str, Any]:
@@ -176,7 +192,8 @@ def _settle(
         for wish in wishes:
             try:
                 demanding = _with_demands(wish, demands.get(wish.kind, {}))
-                answers[wish.kind] = resolve_wish(registry, demanding, context, excluded[wish.kind])
+                demanding = replace(demanding, excluded={**excluded[wish.kind], **wish.excluded})
+                answers[wish.kind] = resolve_wish(registry, demanding, context)
             except ResolutionError as exc:
                 given_up = _blame(demands.get(wish.kind, {}), wish.kind, wishes)
                 if given_up is None:
