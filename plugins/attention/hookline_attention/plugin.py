@@ -1,11 +1,23 @@
-"""Table of contents of hookline-attention: what it offers. Imports neither torch nor any implementation."""
+"""Attention backends of Hookline: the table of contents."""
 
 from __future__ import annotations
 
+from hookline.interfaces.attention import AttentionBackendSpec
 from hookline.interfaces.spec import PluginInfo
+from hookline.plugins.hookspecs import hookimpl
 
-PLUGIN = PluginInfo(
-    name="attention",
-    provides=("attention_backends",),
-    summary="attention backends",
-)
+PLUGIN = PluginInfo(name="attention", provides=("attention_backends",), summary="torch_native attention")
+
+
+@hookimpl
+def hookline_attention_backends() -> list[AttentionBackendSpec]:
+    return [
+        AttentionBackendSpec(
+            name="torch_native",
+            target="hookline_attention.torch_native:TorchNativeAttention",
+            features=frozenset({"mask.full", "mask.window", "mixed", "deterministic"}),
+            # A last resort where faster backends exist; alone on CPU.
+            priority=-10,
+            summary="scaled_dot_product_attention over gathered keys; runs anywhere",
+        )
+    ]

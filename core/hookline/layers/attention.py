@@ -1,0 +1,30 @@
+"""The attention layer: stores new keys and values, then asks the backend."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from hookline.interfaces.attention import AttentionLayerInfo
+
+if TYPE_CHECKING:
+    from hookline.batch.forward_batch import ForwardBatch
+
+
+class Attention:
+    """Attention of one layer over the paged KV cache."""
+
+    __slots__ = ("_layer_id", "_out_features", "info")
+
+    def __init__(self, info: AttentionLayerInfo) -> None:
+        self.info = info
+        self._layer_id = info.layer_id
+        self._out_features = info.num_q_heads * info.v_head_dim
+
+    def forward(self, q_TND: Tensor, k_TKD: Tensor, v_TKD: Tensor, batch: ForwardBatch) -> Tensor:
+        """Attention output, heads side by side: [T, num_q_heads * v_head_dim]."""
+        kv = batch.kv
+        kv.store(self._layer_id, batch.geometry.out_cache_loc, k_TKD, v_TKD)
+        out = batch.attention.forward(q_TND, k_TKD, v_TKD, self.info, kv, batch.attention_plan)
+        return out.reshape(-1, self._out_features)

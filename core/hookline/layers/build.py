@@ -1,0 +1,234 @@
+"""BuildContext: the only way in which a model makes layers.
+
+It binds what a layer needs and a model should not know: device and dtype, the weight format, the ops, the
+slot for LoRA deltas. It keeps every parameter and every linear layer by path, for the loader and for LoRA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from hookline.interfaces.attention import AttentionLayerInfo
+from hookline.layers.attention import Attention
+from hookline.layers.embedding import Embedding
+from hookline.layers.linear import Linear, LinearMethod, LinearShape, UnquantizedLinear
+from hookline.layers.logits import LMHead
+from hookline.layers.moe import MoE, MoEMethod, MoEShape, UnquantizedMoE
+from hookline.layers.norm import RMSNorm
+from hookline.layers.ops import Ops
+from hookline.layers.parameters import Parameter, Part, Split, whole
+from hookline.layers.rotary import RotaryEmbedding
+from hookline.layers.rotary_heads import NormedRotaryHeads, RotaryHeads
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hookline.config.rope_config import RopeConfig
+    from hookline.interfaces.lora import LoRABackend
+
+
+class BuildContext:
+    """Makes the layers of one model.
+
+    Paths are those of the checkpoint, with a fused name where layers fuse ("qkv_proj", "gate_up_proj").
+    """
+
+    def __init__(
+        self,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        ops: Ops,
+        max_positions: int,
+        linear_method: LinearMethod | None = None,
+        moe_method: MoEMethod | None = None,
+        layer_range: range | None = None,
+    ) -> None:
+        """``max_positions`` is the context length of the engine: no pass has a position beyond it.
+
+        ``layer_range`` are the decoder layers of this rank; ``None``: all of them.
+        """
+        self.device = device
+        self.dtype = dtype
+        self.ops = ops
+        self.max_positions = max_positions
+        self.layer_range = layer_range
+        self._linear_method = linear_method or UnquantizedLinear()
+        self._moe_method = moe_method or UnquantizedMoE()
+        self._parameters: dict[str, Parameter] = {}
+        self._linears: dict[str, Linear] = {}
+        self._attention_layers: list[AttentionLayerInfo] = []
+        self._rotaries: dict[tuple[RopeConfig, int], RotaryEmbedding] = {}
+        #: What ``finalize`` runs, in the order of building.
+        self._bindings: list[Callable[[LoRABackend | None], None]] = []
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """Every parameter by path."""
+        return self._parameters
+
+    @property
+    def linears(self) -> Mapping[str, Linear]:
+        """Every linear layer by path; each may carry LoRA deltas."""
+        return self._linears
+
+    @property
+    def attention_layers(self) -> Sequence[AttentionLayerInfo]:
+        """What the KV cache must hold, in layer order."""
+        return self._attention_layers
+
+    def layer_ids(self, num_layers: int) -> range:
+        """The decoder layers that this rank builds."""
+        return range(num_layers) if self.layer_range is None else self.layer_range
+
+    def finalize(self, lora: LoRABackend | None = None) -> None:
+        """Bind all layers over their loaded weights. Needed after every load; layers do not run before.
+
+        ``lora`` adds its deltas to every linear layer.
+        """
+        for bind in self._bindings:
+            bind(lora)
+
+    # --- linear layers ---
+
+    def linear(
+        self,
+        path: str,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = False,
+        split: Split = Split.COLUMN,
+        quantizable: bool = True,
+    ) -> Linear:
+        """One projection."""
+        part = Part(name=path.rpartition(".")[2], size=out_features)
+        shape = LinearShape(path=path, in_features=in_features, parts=(part,), bias=bias, split=split)
+        return self._linear(shape, self._linear_method if quantizable else UnquantizedLinear())
+
+    def merged_linear(self, path: str, in_features: int, parts: Sequence[Part], *, bias: bool = False) -> Linear:
+        """Several projections of one input in one product; ``parts`` name them as checkpoints do."""
+        shape = LinearShape(path=path, in_features=in_features, parts=tuple(parts), bias=bias, split=Split.COLUMN)
+        return self._linear(shape, self._linear_method)
+
+    def qkv_linear(
+        self, path: str, in_features: int, *, num_q_heads: int, num_kv_heads: int, head_dim: int, bias: bool = False
+    ) -> Linear:
+        """Query, key and value projections in one product: q heads, then k heads, then v heads."""
+        parts = (
+            Part(name="q_proj", size=num_q_heads * head_dim),
+            Part(name="k_proj", size=num_kv_heads * head_dim),
+            Part(name="v_proj", size=num_kv_heads * head_dim),
+        )
+        return self.merged_linear(path, in_features, parts, bias=bias)
+
+    def _linear(self, shape: LinearShape, method: LinearMethod) -> Linear:
+        parameters = self._keep(method.parameters(shape, self.dtype, self.device))
+        layer = Linear(shape, method, parameters)
+        self._linears[shape.path] = layer
+        self._bindings.append(lambda lora: layer.bind(self.ops, lora))
+        return layer
+
+    def moe(
+        self,
+        path: str,
+        *,
+        hidden_size: int,
+        intermediate_size: int,
+        num_experts: int,
+        top_k: int,
+        renormalize: bool,
+        router: str = "gate",
+        experts: str = "experts",
+    ) -> MoE:
+        """A router and its experts, under ``path``."""
+        # Never quantised: the router's rounding decides which experts run.
+        gate = self.linear(f"{path}.{router}", hidden_size, num_experts, split=Split.REPLICATED, quantizable=False)
+        shape = MoEShape(
+            path=f"{path}.{experts}",
+            num_experts=num_experts,
+            hidden_size=hidden_size,
+            intermediate_size=intermediate_size,
+        )
+        parameters = self._keep(self._moe_method.parameters(shape, self.dtype, self.device))
+        layer = MoE(shape, self._moe_method, parameters, gate, top_k, renormalize, self.ops)
+        self._bindings.append(lambda lora: layer.bind(self.ops))
+        return layer
+
+    # --- everything else ---
+
+    def parameter(self, path: str, *shape: int, split: Split = Split.REPLICATED) -> Tensor:
+        """A parameter of the model's own, held by checkpoints under the same name and shape."""
+        data = torch.empty(shape, dtype=self.dtype, device=self.device)
+        self._keep([Parameter(name=path, data=data, forms=whole(path, shape), split=split)])
+        return data
+
+    def embedding(self, path: str, num_embeddings: int, hidden_size: int) -> Embedding:
+        """A table of token embeddings."""
+        return Embedding(self.parameter(f"{path}.weight", num_embeddings, hidden_size, split=Split.COLUMN))
+
+    def lm_head(self, path: str, vocab_size: int, hidden_size: int, *, tied_to: Embedding | None = None) -> LMHead:
+        """The output head; with ``tied_to`` it has no parameter of its own."""
+        if tied_to is not None:
+            return LMHead(tied_to.weight, self.ops)
+        return LMHead(self.parameter(f"{path}.weight", vocab_size, hidden_size, split=Split.COLUMN), self.ops)
+
+    def rms_norm(self, path: str, hidden_size: int, eps: float) -> RMSNorm:
+        """A root-mean-square norm."""
+        return RMSNorm(self.parameter(f"{path}.weight", hidden_size), eps, self.ops)
+
+    def rotary(self, rope: RopeConfig, head_dim: int) -> RotaryEmbedding:
+        """The rotation table; one for all layers with the same parameters."""
+        key = (rope, head_dim)
+        if key not in self._rotaries:
+            self._rotaries[key] = RotaryEmbedding(rope, head_dim, self.max_positions, self.dtype, self.device)
+        return self._rotaries[key]
+
+    def rotary_heads(self, *, num_q_heads: int, num_kv_heads: int) -> RotaryHeads:
+        """The step from a QKV projection to rotated heads."""
+        return RotaryHeads(num_q_heads, num_kv_heads, self.ops)
+
+    def normed_rotary_heads(
+        self, path: str, *, num_q_heads: int, num_kv_heads: int, head_dim: int, eps: float
+    ) -> NormedRotaryHeads:
+        """The same with a norm of each head: weights ``path.q_norm`` and ``path.k_norm``."""
+        q_weight = self.parameter(f"{path}.q_norm.weight", head_dim)
+        k_weight = self.parameter(f"{path}.k_norm.weight", head_dim)
+        layer = NormedRotaryHeads(num_q_heads, num_kv_heads, q_weight, k_weight, eps, self.ops)
+        self._bindings.append(lambda lora: layer.bind())
+        return layer
+
+    def attention(
+        self,
+        layer_id: int,
+        *,
+        num_q_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        scale: float | None = None,
+        window: int | None = None,
+        softcap: float | None = None,
+    ) -> Attention:
+        """Attention over the KV cache; ``scale`` is head_dim ** -0.5 unless given."""
+        info = AttentionLayerInfo(
+            layer_id=layer_id,
+            num_q_heads=num_q_heads,
+            num_kv_heads=num_kv_heads,
+            head_dim=head_dim,
+            v_head_dim=head_dim,
+            scale=head_dim**-0.5 if scale is None else scale,
+            window=window,
+            softcap=softcap,
+        )
+        self._attention_layers.append(info)
+        return Attention(info)
+
+    def _keep(self, parameters: list[Parameter]) -> list[Parameter]:
+        for parameter in parameters:
+            if parameter.name in self._parameters:
+                raise ValueError(f"the model has two parameters named '{parameter.name}'")
+            self._parameters[parameter.name] = parameter
+        return parameters

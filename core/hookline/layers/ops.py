@@ -1,0 +1,200 @@
+"""Ops: the numerical building blocks by name, each with a torch reference that defines it.
+
+A layer asks for an op once, when the model is built (``ops.request(RMS_NORM)``), and keeps the callable.
+Op sets (plugins) offer faster callables under the same names; what nobody offers falls back to the
+reference here. Composite ops fall back to a composition of the ops that were chosen for their parts, so a
+faster ``rms_norm`` also speeds up a ``qk_norm_rope`` that nobody offers whole.
+
+Shape letters: T tokens, H hidden, O output features, I intermediate width, N heads (query heads, then
+key heads, then value heads where all three are meant), D head dimension, E experts, K experts per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hookline.errors import PluginError
+from hookline.layers.batch_invariant import BATCH_INVARIANT_OPS
+
+F_co = TypeVar("F_co", bound=Callable[..., Any], covariant=True)
+
+QKV = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Op(Generic[F_co]):
+    """A named op. ``fallback`` makes its implementation from the reference or from other chosen ops."""
+
+    name: str
+    fallback: Callable[[Ops], F_co]
+
+
+class Ops:
+    """The chosen implementation of each op. Sets given first win."""
+
+    def __init__(self, sets: Iterable[Mapping[str, Callable[..., Any]]] = (), *, deterministic: bool = False) -> None:
+        """With ``deterministic`` no set is used: only the references and core's batch-invariant ops.
+
+        Raises ``PluginError`` for an op name that core does not define.
+        """
+        self.deterministic = deterministic
+        self._chosen: dict[str, Callable[..., Any]] = {}
+        for implementations in (BATCH_INVARIANT_OPS,) if deterministic else sets:
+            for name, function in implementations.items():
+                if name not in OPS:
+                    raise PluginError(f"unknown op '{name}' in an op set (known: {', '.join(sorted(OPS))})")
+                self._chosen.setdefault(name, function)
+
+    def request(self, op: Op[F_co]) -> F_co:
+        """The implementation of ``op``. Called when a model is built, never in a forward pass."""
+        found: F_co | None = self._chosen.get(op.name)  # type: ignore[assignment]
+        if found is None:
+            found = op.fallback(self)
+            self._chosen[op.name] = found
+        return found
+
+
+def linear(x_TI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
+    """``x`` times the transposed weight, plus the bias: [T, O]."""
+    return F.linear(x_TI, weight_OI, bias_O)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Root-mean-square norm over the last dimension in float32, then times ``weight`` in the dtype of ``x``.
+
+    ``weight`` broadcasts against ``x``: [H] for hidden states, [N, D] for heads with a weight each.
+    """
+    x32 = x.float()
+    normed = x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + eps)
+    return normed.to(x.dtype) * weight
+
+
+def silu_and_mul(x_TI2: Tensor) -> Tensor:
+    """Gate is the first half of the last dimension, up the second: silu(gate) * up, [T, I]."""
+    gate, up = x_TI2.chunk(2, dim=-1)
+    return F.silu(gate) * up
+
+
+def rotary(x_TND: Tensor, cos_T1D: Tensor, sin_T1D: Tensor) -> Tensor:
+    """Rotate the pairs (i, i + D/2) of every head.
+
+    ``cos`` holds the D/2 cosines twice; ``sin`` holds the negated sines and then the sines, so that the
+    rotation is ``x * cos + swap_halves(x) * sin``.
+    """
+    half = x_TND.shape[-1] // 2
+    return x_TND * cos_T1D + x_TND.roll(half, -1) * sin_T1D
+
+
+def topk_softmax(logits_TE: Tensor, top_k: int, renormalize: bool) -> tuple[Tensor, Tensor]:
+    """Softmax over all experts in float32, then the ``top_k`` largest: weights [T, K] float32, ids [T, K] int64.
+
+    With ``renormalize`` the K weights are divided by their sum.
+    """
+    weights_TK, ids_TK = torch.softmax(logits_TE, dim=-1, dtype=torch.float32).topk(top_k, dim=-1)
+    if renormalize:
+        weights_TK = weights_TK / weights_TK.sum(-1, keepdim=True)
+    return weights_TK, ids_TK
+
+
+def _compose_add_rms_norm(ops: Ops) -> Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]:
+    norm = ops.request(RMS_NORM)
+
+    def fused_add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        """(norm(x + residual), x + residual). May write into ``x`` and ``residual``: use neither afterwards."""
+        total = residual + x
+        return norm(total, weight, eps), total
+
+    return fused_add_rms_norm
+
+
+def _compose_rope_qkv(ops: Ops) -> Callable[[Tensor, Tensor, Tensor, int, int], QKV]:
+    rotate = ops.request(ROTARY)
+
+    def rope_qkv(qkv_TO: Tensor, cos_T1D: Tensor, sin_T1D: Tensor, num_q: int, num_kv: int) -> QKV:
+        """Split a fused projection into heads and rotate q and k: q [T, num_q, D], k and v [T, num_kv, D]."""
+        qkv_TND = qkv_TO.view(qkv_TO.shape[0], num_q + 2 * num_kv, -1)
+        qk_TND = rotate(qkv_TND[:, : num_q + num_kv], cos_T1D, sin_T1D)
+        return qk_TND[:, :num_q], qk_TND[:, num_q:], qkv_TND[:, num_q + num_kv :]
+
+    return rope_qkv
+
+
+def _compose_qk_norm_rope(ops: Ops) -> Callable[[Tensor, Tensor, float, Tensor, Tensor, int, int], QKV]:
+    norm = ops.request(RMS_NORM)
+    rotate = ops.request(ROTARY)
+
+    def qk_norm_rope(
+        qkv_TO: Tensor, weight_ND: Tensor, eps: float, cos_T1D: Tensor, sin_T1D: Tensor, num_q: int, num_kv: int
+    ) -> QKV:
+        """As ``rope_qkv``, with an RMS norm of each q and k head before the rotation.
+
+        ``weight_ND`` is [num_q + num_kv, D]: the weight of each head.
+        """
+        qkv_TND = qkv_TO.view(qkv_TO.shape[0], num_q + 2 * num_kv, -1)
+        qk_TND = rotate(norm(qkv_TND[:, : num_q + num_kv], weight_ND, eps), cos_T1D, sin_T1D)
+        return qk_TND[:, :num_q], qk_TND[:, num_q:], qkv_TND[:, num_q + num_kv :]
+
+    return qk_norm_rope
+
+
+def _compose_fused_moe(ops: Ops) -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]:
+    project = ops.request(LINEAR)
+    activate = ops.request(SILU_AND_MUL)
+
+    def fused_moe(x_TH: Tensor, w13_EJH: Tensor, w2_EHI: Tensor, weights_TK: Tensor, ids_TK: Tensor) -> Tensor:
+        """Weighted sum over each token's experts, [T, H]. J is 2I: gate, then up. Ids of -1 add nothing."""
+        num_experts, top_k = w13_EJH.shape[0], ids_TK.shape[1]
+        out_TH = torch.zeros_like(x_TH, dtype=torch.float32)
+        flat_ids = ids_TK.reshape(-1)
+        # One sort brings the (token, choice) pairs of an expert together.
+        order = flat_ids.argsort(stable=True)
+        ends = torch.searchsorted(flat_ids[order], torch.arange(num_experts, device=x_TH.device), right=True).tolist()
+        start = int((flat_ids < 0).sum())
+        for expert, end in enumerate(ends):
+            if end > start:
+                pairs = order[start:end]
+                tokens = pairs // top_k
+                hidden = activate(project(x_TH[tokens], w13_EJH[expert], None))
+                scale = weights_TK.reshape(-1)[pairs].unsqueeze(-1)
+                out_TH.index_add_(0, tokens, project(hidden, w2_EHI[expert], None) * scale)
+            start = end
+        return out_TH.to(x_TH.dtype)
+
+    return fused_moe
+
+
+LINEAR: Op[Callable[[Tensor, Tensor, Tensor | None], Tensor]] = Op("linear", lambda ops: linear)
+RMS_NORM: Op[Callable[[Tensor, Tensor, float], Tensor]] = Op("rms_norm", lambda ops: rms_norm)
+FUSED_ADD_RMS_NORM: Op[Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]] = Op(
+    "fused_add_rms_norm", _compose_add_rms_norm
+)
+SILU_AND_MUL: Op[Callable[[Tensor], Tensor]] = Op("silu_and_mul", lambda ops: silu_and_mul)
+ROTARY: Op[Callable[[Tensor, Tensor, Tensor], Tensor]] = Op("rotary", lambda ops: rotary)
+ROPE_QKV: Op[Callable[[Tensor, Tensor, Tensor, int, int], QKV]] = Op("rope_qkv", _compose_rope_qkv)
+QK_NORM_ROPE: Op[Callable[[Tensor, Tensor, float, Tensor, Tensor, int, int], QKV]] = Op(
+    "qk_norm_rope", _compose_qk_norm_rope
+)
+TOPK_SOFTMAX: Op[Callable[[Tensor, int, bool], tuple[Tensor, Tensor]]] = Op("topk_softmax", lambda ops: topk_softmax)
+FUSED_MOE: Op[Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]] = Op("fused_moe", _compose_fused_moe)
+
+#: Every op by name.
+OPS: Mapping[str, Op[Callable[..., Any]]] = {
+    op.name: op
+    for op in (
+        LINEAR,
+        RMS_NORM,
+        FUSED_ADD_RMS_NORM,
+        SILU_AND_MUL,
+        ROTARY,
+        ROPE_QKV,
+        QK_NORM_ROPE,
+        TOPK_SOFTMAX,
+        FUSED_MOE,
+    )
+}

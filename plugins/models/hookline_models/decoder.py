@@ -1,0 +1,125 @@
+"""What the decoder families share: the residual stream, the gated MLP, and the names of checkpoints.
+
+A family's file says what is its own: its attention, and which MLP each layer has.
+
+Shape letters: T tokens of the pass, H hidden, S rows whose logits are wanted, V vocabulary, D head dimension.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Protocol
+
+from hookline.layers.activation import gated_activation
+from hookline.layers.model import Model
+from hookline.layers.parameters import Part, Split
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hookline.batch.forward_batch import ForwardBatch
+    from hookline.config.model_config import ModelConfig
+    from hookline.layers.build import BuildContext
+
+#: cos and sin of the pass, each [T, 1, D].
+Rotation = tuple["Tensor", "Tensor"]
+
+
+class SelfAttention(Protocol):
+    """A family's attention block."""
+
+    def forward(self, x_TH: Tensor, rotation: Rotation, batch: ForwardBatch) -> Tensor:
+        """[T, H]."""
+
+
+class MLP(Protocol):
+    """A dense or sparse MLP."""
+
+    def forward(self, x_TH: Tensor, lora: object | None) -> Tensor:
+        """[T, H]."""
+
+
+class GatedMLP:
+    """down(act(gate(x)) * up(x)), gate and up in one product."""
+
+    def __init__(self, config: ModelConfig, ctx: BuildContext, path: str) -> None:
+        hidden, width = config.hidden_size, config.intermediate_size
+        gate_up = (Part(name="gate_proj", size=width), Part(name="up_proj", size=width))
+        self.gate_up_proj = ctx.merged_linear(f"{path}.gate_up_proj", hidden, gate_up, bias=config.mlp_bias)
+        self.down_proj = ctx.linear(f"{path}.down_proj", width, hidden, bias=config.mlp_bias, split=Split.ROW)
+        self.activate = gated_activation(config.hidden_act, ctx.ops)
+
+    def forward(self, x_TH: Tensor, lora: object | None) -> Tensor:
+        return self.down_proj.forward(self.activate(self.gate_up_proj.forward(x_TH, lora)), lora)
+
+
+class DecoderLayer:
+    """Norm, attention, norm, MLP, each added to the residual stream."""
+
+    def __init__(self, config: ModelConfig, ctx: BuildContext, path: str, attention: SelfAttention, mlp: MLP) -> None:
+        self.input_norm = ctx.rms_norm(f"{path}.input_layernorm", config.hidden_size, config.rms_norm_eps)
+        self.attention = attention
+        self.post_norm = ctx.rms_norm(f"{path}.post_attention_layernorm", config.hidden_size, config.rms_norm_eps)
+        self.mlp = mlp
+
+    def forward(
+        self, x_TH: Tensor, residual_TH: Tensor | None, rotation: Rotation, batch: ForwardBatch
+    ) -> tuple[Tensor, Tensor]:
+        """The MLP's output, not yet added, and the residual stream; the next norm adds them."""
+        if residual_TH is None:
+            residual_TH = x_TH
+            x_TH = self.input_norm.forward(x_TH)
+        else:
+            x_TH, residual_TH = self.input_norm.add(x_TH, residual_TH)
+        x_TH = self.attention.forward(x_TH, rotation, batch)
+        x_TH, residual_TH = self.post_norm.add(x_TH, residual_TH)
+        return self.mlp.forward(x_TH, batch.lora), residual_TH
+
+
+class DecoderModel(Model):
+    """Embedding, layers, norm, head."""
+
+    def __init__(self, config: ModelConfig, ctx: BuildContext) -> None:
+        super().__init__(config, ctx)
+        self.embed_tokens = ctx.embedding("model.embed_tokens", config.vocab_size, config.hidden_size)
+        self.rotary = ctx.rotary(config.rope, config.head_dim)
+        self.layers = [
+            self.build_layer(config, ctx, layer_id, f"model.layers.{layer_id}")
+            for layer_id in ctx.layer_ids(config.num_layers)
+        ]
+        self.norm = ctx.rms_norm("model.norm", config.hidden_size, config.rms_norm_eps)
+        self.lm_head = ctx.lm_head(
+            "lm_head",
+            config.vocab_size,
+            config.hidden_size,
+            tied_to=self.embed_tokens if config.tie_word_embeddings else None,
+        )
+
+    @abstractmethod
+    def build_layer(self, config: ModelConfig, ctx: BuildContext, layer_id: int, path: str) -> DecoderLayer:
+        """The layer whose parameters lie under ``path``."""
+
+    def forward(self, batch: ForwardBatch) -> Tensor:
+        rotation = self.rotary.forward(batch.positions)
+        x_TH = self.embed_tokens.forward(batch.input_ids)
+        residual_TH: Tensor | None = None
+        for layer in self.layers:
+            x_TH, residual_TH = layer.forward(x_TH, residual_TH, rotation, batch)
+        if residual_TH is None:
+            return self.norm.forward(x_TH)
+        return self.norm.add(x_TH, residual_TH)[0]
+
+    def compute_logits(self, hidden_SH: Tensor) -> Tensor:
+        return self.lm_head.forward(hidden_SH)
+
+    def map_weight(self, name: str) -> str | None:
+        # Buffers that older releases of transformers saved.
+        if name.endswith("rotary_emb.inv_freq"):
+            return None
+        # A tied checkpoint may carry the head a second time.
+        if name == "lm_head.weight" and self.config.tie_word_embeddings:
+            return None
+        # Embedding checkpoints are saved without the head, and then without the prefix too.
+        if name.startswith(("layers.", "embed_tokens.", "norm.")):
+            return f"model.{name}"
+        return name

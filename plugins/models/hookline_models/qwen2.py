@@ -1,0 +1,54 @@
+"""Qwen2 and Qwen2.5: Llama with a bias on q, k and v, and a sliding window on some layers if asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hookline.layers.parameters import Split
+from hookline_models.decoder import DecoderLayer, DecoderModel, GatedMLP
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hookline.batch.forward_batch import ForwardBatch
+    from hookline.config.model_config import ModelConfig
+    from hookline.layers.build import BuildContext
+    from hookline_models.decoder import Rotation
+
+
+class Qwen2Attention:
+    """Grouped-query attention; q, k and v have biases, the output projection none."""
+
+    def __init__(self, config: ModelConfig, ctx: BuildContext, layer_id: int, path: str) -> None:
+        heads, kv_heads, head_dim = config.num_q_heads, config.num_kv_heads, config.head_dim
+        self.qkv_proj = ctx.qkv_linear(
+            f"{path}.qkv_proj",
+            config.hidden_size,
+            num_q_heads=heads,
+            num_kv_heads=kv_heads,
+            head_dim=head_dim,
+            bias=True,
+        )
+        self.heads = ctx.rotary_heads(num_q_heads=heads, num_kv_heads=kv_heads)
+        self.attention = ctx.attention(
+            layer_id,
+            num_q_heads=heads,
+            num_kv_heads=kv_heads,
+            head_dim=head_dim,
+            window=config.layer_windows[layer_id],
+        )
+        self.o_proj = ctx.linear(f"{path}.o_proj", heads * head_dim, config.hidden_size, split=Split.ROW)
+
+    def forward(self, x_TH: Tensor, rotation: Rotation, batch: ForwardBatch) -> Tensor:
+        cos_T1D, sin_T1D = rotation
+        q, k, v = self.heads.forward(self.qkv_proj.forward(x_TH, batch.lora), cos_T1D, sin_T1D)
+        return self.o_proj.forward(self.attention.forward(q, k, v, batch), batch.lora)
+
+
+class Qwen2ForCausalLM(DecoderModel):
+    """Qwen2 and Qwen2.5."""
+
+    def build_layer(self, config: ModelConfig, ctx: BuildContext, layer_id: int, path: str) -> DecoderLayer:
+        attention = Qwen2Attention(config, ctx, layer_id, f"{path}.self_attn")
+        mlp = GatedMLP(config, ctx, f"{path}.mlp")
+        return DecoderLayer(config, ctx, path, attention, mlp)
