@@ -1,0 +1,95 @@
+"""StopRegex: a regex from a client, searched in growing text without letting it hold up the engine."""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+
+import regex  # type: ignore[import-untyped]
+
+from hookline.errors import RequestError
+from hookline.sampling_params import MAX_STOP_LENGTH
+
+#: A pattern with its counted repeats written out may be so long: the regex library writes some of them out.
+MAX_EXPANDED_LENGTH = 10_000
+_PIECES = re.compile(r"\\N\{[^}]*\}|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(\d*)(?:,(\d*))?\}|.", re.DOTALL)
+_VERBOSE = re.compile(r"\(\?[aiLmsu]*x|\(\?#")
+
+
+class StopRegex:
+    """One regex and the place from which it can still match.
+
+    The syntax is that of Python's ``re``. Matching runs on the regex library, which can report partial matches
+    and keeps a time limit.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        """Raises ``RequestError`` for a pattern that is too long, does not compile or matches the empty text."""
+        self.pattern = pattern
+        self._compiled = _compile(pattern)
+        #: No match that is still to come begins before this place.
+        self.begin = 0
+
+    def search(self, text: str, timeout: float) -> tuple[int, int] | None:
+        """(start, end) of a match in ``text``, which begins as in the last call. ``TimeoutError`` after so many
+        seconds. A match is reported once: the next search begins behind it."""
+        deadline = time.perf_counter() + timeout
+        found = self._compiled.search(text, self.begin, timeout=timeout)
+        if found is not None:
+            # Behind an empty match too, or it would be found for ever.
+            self.begin = max(found.end(), found.start() + 1)
+        remaining = max(deadline - time.perf_counter(), 1e-6)
+        partial = self._compiled.search(text, self.begin, partial=True, timeout=remaining)
+        self.begin = len(text) if partial is None else partial.start()
+        return None if found is None else found.span()
+
+
+def _compile(pattern: str) -> regex.Pattern[str]:
+    if len(pattern) > MAX_STOP_LENGTH:
+        raise _refusal(pattern, f"it has {len(pattern)} characters; at most {MAX_STOP_LENGTH} are allowed")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            re.compile(pattern)
+        length = _expanded_length(pattern)
+        if length > MAX_EXPANDED_LENGTH:
+            raise _refusal(pattern, f"its repeats amount to {length} items; at most {MAX_EXPANDED_LENGTH} are allowed")
+        compiled = regex.compile(pattern)
+    except (re.error, regex.error, OverflowError, RecursionError) as exc:
+        raise _refusal(pattern, f"it does not compile: {exc}") from exc
+    if compiled.search("") is not None:
+        raise _refusal(pattern, "it matches the empty text, so it would stop every output at once")
+    return compiled
+
+
+def _refusal(pattern: str, reason: str) -> RequestError:
+    return RequestError(f"stop_regex {pattern!r:.80} is refused: {reason}", param="stop_regex")
+
+
+def _expanded_length(pattern: str) -> int:
+    """Items of a valid pattern when counted repeats are written out, nested ones multiplied."""
+    if _VERBOSE.search(pattern):
+        raise _refusal(pattern, "comments and the verbose flag are not allowed")
+    outer: list[int] = []
+    total = last = 0
+    for piece in _PIECES.finditer(pattern):
+        text = piece[0]
+        if text == "(":
+            outer.append(total)
+            total = last = 0
+        elif text == ")":
+            last = max(total, 1)
+            total = outer.pop() + last
+        elif text.startswith("{"):
+            counts = [int(count) for count in piece.groups() if count]
+            if not counts:
+                # Elsewhere than in a repeat the two libraries read a brace differently.
+                raise _refusal(pattern, r"a brace that is no repeat such as {2,5} must be written \{")
+            count = max(*counts, 1)
+            total += last * (count - 1)
+            last *= count
+        elif text not in "*+?|^$":
+            last = 1
+            total += last
+    return total
