@@ -1,0 +1,169 @@
+"""Errors as OpenAI error objects: ``{"error": {"message", "type", "param", "code"}}``, for every family."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hookline.errors import EngineDeadError, RequestError
+
+logger = logging.getLogger(__name__)
+
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+    499: "request_aborted",
+    503: "overloaded_error",
+}
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
+#: Faults listed in one message; a body that is wrong all over needs no longer list.
+_MAX_LISTED = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorAnswer:
+    """What a client is told of an error."""
+
+    status_code: int
+    message: str
+    param: str | None = None
+    code: str | None = None
+    headers: Mapping[str, str] | None = None
+
+    def body(self) -> dict[str, Any]:
+        """The error object."""
+        kind = _TYPES.get(self.status_code, "server_error" if self.status_code >= 500 else "invalid_request_error")
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    def response(self) -> Response:
+        """The error object as a whole answer."""
+        return Response(
+            json.dumps(self.body()).encode(),
+            status_code=self.status_code,
+            headers=dict(self.headers or {}),
+            media_type="application/json",
+        )
+
+
+def describe(exc: Exception) -> ErrorAnswer:
+    """What to tell the client of ``exc``. An error that is not of the client's making is logged here."""
+    if isinstance(exc, RequestError):
+        headers = {"retry-after": "1"} if exc.status_code == 503 else None
+        return ErrorAnswer(
+            status_code=exc.status_code, message=exc.message, param=exc.param, code=exc.code, headers=headers
+        )
+    if isinstance(exc, RequestValidationError):
+        return _describe_validation(exc)
+    if isinstance(exc, HTTPException):
+        return ErrorAnswer(
+            status_code=exc.status_code,
+            message=str(exc.detail),
+            code=_CODES.get(exc.status_code),
+            headers=exc.headers,
+        )
+    if isinstance(exc, EngineDeadError):
+        return ErrorAnswer(status_code=500, message=f"the engine has ended: {exc}", code="engine_dead")
+    logger.error("a request failed inside the server", exc_info=exc)
+    return ErrorAnswer(
+        status_code=500,
+        message=f"the server failed on this request ({type(exc).__name__}); its log has the details",
+        code="internal_error",
+    )
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every error of a route with an error object."""
+
+    async def handle(request: Request, exc: Exception) -> Response:
+        answer = describe(exc)
+        if isinstance(exc, HTTPException) and exc.detail in ("Not Found", "Method Not Allowed"):
+            answer = _describe_unrouted(request, exc)
+        return answer.response()
+
+    for kind in (RequestError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, handle)
+
+
+class ErrorMiddleware:
+    """The last resort: what no handler took becomes an error object, and other requests go on.
+
+    Stands outside of everything else, so that such answers carry the same headers as others.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        has_started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        except Exception as exc:
+            if has_started:
+                # Nothing can be said any more; the server cuts the connection, so that the client notices.
+                raise
+            await describe(exc).response()(scope, receive, send)
+
+
+def _describe_unrouted(request: Request, exc: HTTPException) -> ErrorAnswer:
+    allowed = (exc.headers or {}).get("Allow")
+    hint = f"; use {allowed}" if allowed else "; /openapi.json lists the routes"
+    return ErrorAnswer(
+        status_code=exc.status_code,
+        message=f"there is no route {request.method} {request.url.path:.200}{hint}",
+        code=_CODES[exc.status_code],
+        headers=exc.headers,
+    )
+
+
+def _describe_validation(exc: RequestValidationError) -> ErrorAnswer:
+    """A 400 that says where and what, rather than a list of objects."""
+    faults = exc.errors()
+    lines = [_fault(fault) for fault in faults[:_MAX_LISTED]]
+    if len(faults) > _MAX_LISTED:
+        lines.append(f"and {len(faults) - _MAX_LISTED} more")
+    param = _place(faults[0]["loc"]) if faults else None
+    code = "invalid_json" if faults and faults[0]["type"] == "json_invalid" else "invalid_request"
+    return ErrorAnswer(status_code=400, message="; ".join(lines), param=param or None, code=code)
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    kind, place = fault["type"], _place(fault["loc"])
+    if kind == "json_invalid":
+        return f"the body is not valid JSON: {fault['ctx']['error']} (at character {fault['loc'][-1]})"
+    if not place and kind == "missing":
+        return "the request needs a JSON object as its body"
+    if not place and isinstance(fault.get("input"), bytes):
+        return "the body must be JSON, sent with the header 'content-type: application/json'"
+    if not place:
+        return "the body must be a JSON object"
+    if kind == "missing":
+        return f"'{place}' is missing"
+    message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    return f"'{place}' {message}"
+
+
+def _place(loc: Sequence[int | str]) -> str:
+    """("body", "messages", 0, "role") -> "messages[0].role"."""
+    path = ""
+    for part in loc[1:]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return path.removeprefix(".") if loc[1:] and isinstance(loc[1], str) else ""
