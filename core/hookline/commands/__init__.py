@@ -1,0 +1,1 @@
+"""The sub-commands of ``hookline``, one module each, imported when they are called."""
