@@ -1,0 +1,143 @@
+"""RequestBuilder: from what a client asks to what the scheduler gets. Shared by server and ``Engine``."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hookline.config.engine_plan import EnginePlan
+from hookline.config.model_config import ModelConfig
+from hookline.errors import RequestError
+from hookline.frontend.chat_template import ChatTemplates
+from hookline.frontend.sampling_defaults import SamplingDefaults
+from hookline.frontend.served_models import ServedModels
+from hookline.frontend.validation import RequestChecks
+from hookline.interfaces.api import GenerateRequest, RenderedChat
+from hookline.messages.requests import CacheNamespace, PoolingRequest, TokenizedRequest
+from hookline.sampling_params import SamplingParams
+from hookline.text.tokenizer import Tokenizer
+
+
+class RequestBuilder:
+    """Checks, fills defaults, tokenizes. Holds no request state; ``build`` may run in a thread.
+
+    Raises ``ModelError`` or ``ConfigError`` at construction when the checkpoint's configuration, chat
+    template or the server's sampling defaults are unusable.
+    """
+
+    def __init__(self, plan: EnginePlan, tokenizer: Tokenizer | None) -> None:
+        """``tokenizer`` is ``None`` with ``skip_tokenizer_init``: then only token ids are taken."""
+        config = plan.config
+        model = ModelConfig.load(plan.model_path)
+        self._tokenizer = tokenizer
+        #: The longest prompt and output together, in tokens.
+        self.context_len = config.model.max_model_len or model.context_len
+        self.vocab_size = model.vocab_size
+        self.models = ServedModels(
+            plan.served_model_name, root=plan.model_path, max_model_len=self.context_len, adapters=plan.adapters
+        )
+        self._defaults = SamplingDefaults(config.model, model)
+        self._checks = RequestChecks(plan.plugins, model, self.context_len)
+        self._templates = (
+            None
+            if tokenizer is None
+            else ChatTemplates.load(
+                plan.tokenizer_path,
+                special_tokens=tokenizer.special_tokens,
+                override=config.model.chat_template,
+            )
+        )
+
+    def default_sampling_params(
+        self, overrides: Mapping[str, Any], *, max_new_tokens: int | None = None
+    ) -> SamplingParams:
+        """``overrides`` above the server's preferred above the checkpoint's above the built-ins."""
+        return self._defaults.apply(overrides, max_new_tokens=max_new_tokens)
+
+    def build(self, request: GenerateRequest) -> list[TokenizedRequest]:
+        """One request per choice, ready to send. Raises ``RequestError`` for anything that cannot run.
+
+        A single choice keeps the client's id; several are named ``<id>#0``, ``<id>#1``, and so on.
+        """
+        params = request.sampling_params
+        if request.rid is not None:
+            self._checks.rid(request.rid)
+        adapter = self.models.adapter_of(request.model)
+        pooling = None if request.pooling is None else self._checks.pooling(request.pooling)
+        self._checks.sampling(params)
+        input_ids = self._input_ids(request)
+        needs_room = pooling is None and params.max_new_tokens != 0
+        self._checks.length(len(input_ids), needs_room=needs_room)
+        self._checks.token_ids(input_ids, "input_ids")
+        params = self._checks.fit_output(params, len(input_ids))
+        if request.logprobs is not None:
+            self._checks.logprobs(request.logprobs, len(input_ids), params)
+        return self._choices(request, input_ids, params, pooling, adapter)
+
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> RenderedChat:
+        """OpenAI messages as prompt and token ids, by the checkpoint's chat template."""
+        if self._templates is None or self._tokenizer is None:
+            raise RequestError("chat needs a tokenizer, and this server runs without one (skip_tokenizer_init)")
+        prompt = self._templates.choose(with_tools=bool(tools)).render(
+            messages,
+            tools=tools,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+            template_kwargs=template_kwargs,
+        )
+        return RenderedChat(prompt=prompt, input_ids=self._tokenizer.encode(prompt, add_special_tokens=False))
+
+    def _input_ids(self, request: GenerateRequest) -> list[int]:
+        if (request.prompt is None) == (request.input_ids is None):
+            raise RequestError("give either a prompt (text) or input_ids (token ids)", param="prompt")
+        if request.input_ids is not None:
+            if isinstance(request.input_ids, (str, bytes)) or not isinstance(request.input_ids, Sequence):
+                raise RequestError("input_ids must be a list of token ids", param="input_ids")
+            return list(request.input_ids)
+        if not isinstance(request.prompt, str):
+            raise RequestError(f"the prompt must be text, not {type(request.prompt).__name__}", param="prompt")
+        if self._tokenizer is None:
+            raise RequestError(
+                "this server runs without a tokenizer (skip_tokenizer_init); give input_ids", param="prompt"
+            )
+        return self._tokenizer.encode(request.prompt, add_special_tokens=request.add_special_tokens)
+
+    def _choices(
+        self,
+        request: GenerateRequest,
+        input_ids: list[int],
+        params: SamplingParams,
+        pooling: PoolingRequest | None,
+        adapter: str | None,
+    ) -> list[TokenizedRequest]:
+        rid = request.rid or uuid.uuid4().hex
+        count = 1 if pooling is not None else params.n
+        received_at = time.time()
+        # The scheduler adds the adapter's id and the weights' version: it knows what is loaded now.
+        namespace = CacheNamespace(salt=request.cache_salt, extra_key=request.extra_key)
+        return [
+            TokenizedRequest(
+                rid=rid if count == 1 else f"{rid}#{index}",
+                input_ids=input_ids,
+                sampling_params=params,
+                stream=request.stream,
+                choice_index=index,
+                logprobs=request.logprobs,
+                pooling=pooling,
+                priority=request.priority,
+                namespace=namespace,
+                lora=adapter,
+                received_at=received_at,
+            )
+            for index in range(count)
+        ]
