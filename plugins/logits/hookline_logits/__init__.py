@@ -1,0 +1,1 @@
+"""Logits processors that requests name in ``logits_processors``."""
