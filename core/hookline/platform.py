@@ -1,0 +1,329 @@
+"""Platform: the one object that knows the device: memory, pinning, streams, events.
+
+``torch.cuda`` appears in core only here. Work reaches the device through a ``WorkQueue``: pieces run in
+the order in which they were submitted, and ``submit`` does not wait for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+import torch
+
+from hookline.errors import ConfigError
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+_PAGE_BYTES = mmap.PAGESIZE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceMemory:
+    """Memory of the device in bytes, as it is now."""
+
+    free: int
+    total: int
+
+
+class Ticket(Protocol[R_co]):
+    """A piece of work that was submitted."""
+
+    def wait(self) -> R_co:
+        """Wait until the work and everything before it is done; gives its value or raises its error."""
+        ...
+
+
+class WorkQueue(ABC):
+    """Work for the device, run in the order of its submission."""
+
+    @abstractmethod
+    def submit(self, work: Callable[[], R]) -> Ticket[R]:
+        """Queue ``work``. It may run now or later, in this or in another thread; errors come from ``wait``."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Finish what was submitted and free the queue's thread, if it has one."""
+
+
+class Platform(ABC):
+    """A device and what differs between kinds of devices."""
+
+    device: torch.device
+    #: Whether reading a value from a tensor on the device costs nothing (no stream to wait for).
+    reads_are_free: bool
+    #: Whether ``measure_peak`` works.
+    counts_allocations: bool
+
+    @abstractmethod
+    def memory(self) -> DeviceMemory:
+        """Free and total memory."""
+
+    @abstractmethod
+    def zeros(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """A large zeroed tensor on the device; where the system can, memory is taken page by page on first use."""
+
+    @abstractmethod
+    def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """An uninitialised tensor on the host that copies to and from the device asynchronously."""
+
+    @abstractmethod
+    def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Start copying ``tensor`` to the host; the answer may be read once the submitted work is done."""
+
+    @abstractmethod
+    def queue(self, *, threaded: bool | None = None) -> WorkQueue:
+        """A queue for this device. ``threaded`` asks for or against a thread of its own where that is a choice."""
+
+    @abstractmethod
+    def measure_peak(self, work: Callable[[], object]) -> int:
+        """Run ``work`` and give the bytes that it took at its peak, beyond what was taken before.
+
+        Only where ``counts_allocations``.
+        """
+
+    @abstractmethod
+    def release_cached(self) -> None:
+        """Give freed memory that an allocator holds back to the system."""
+
+
+def create_platform(device: str, *, cpu_threads: int | None = None) -> Platform:
+    """The platform of a device type, "cpu" or "cuda".
+
+    Raises ``ConfigError`` when the machine has no such device.
+    """
+    if device == "cpu":
+        return CpuPlatform(threads=cpu_threads)
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError("execution.device is 'cuda', but torch finds no CUDA device here; use 'cpu' or 'auto'")
+        return CudaPlatform()
+    raise ConfigError(f"unknown device '{device}' (known: cpu, cuda)")
+
+
+# --- CPU ---
+
+
+class CpuPlatform(Platform):
+    """The processor and main memory."""
+
+    reads_are_free = True
+    counts_allocations = False
+
+    def __init__(self, *, threads: int | None = None) -> None:
+        self.device = torch.device("cpu")
+        #: Threads that one operation may use.
+        self.threads = threads or min(physical_cores(), usable_cpus())
+        torch.set_num_threads(self.threads)
+
+    def memory(self) -> DeviceMemory:
+        return read_memory()
+
+    def zeros(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        count = 1
+        for extent in shape:
+            count *= extent
+        num_bytes = count * dtype.itemsize
+        if num_bytes < _PAGE_BYTES:
+            return torch.zeros(shape, dtype=dtype)
+        # An anonymous mapping is zeroed by the kernel page by page on first touch: a large pool costs
+        # neither start-up time nor memory until it is used.
+        pages = mmap.mmap(-1, num_bytes)
+        return torch.frombuffer(pages, dtype=dtype, count=count).view(shape)
+
+    def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype)
+
+    def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    def queue(self, *, threaded: bool | None = None) -> WorkQueue:
+        return ThreadQueue() if threaded else InlineQueue()
+
+    def measure_peak(self, work: Callable[[], object]) -> int:
+        raise NotImplementedError("main memory is shared; nobody counts what one piece of work takes")
+
+    def release_cached(self) -> None:
+        """Freed main memory goes back to the system by itself."""
+
+
+class InlineQueue(WorkQueue):
+    """Runs work at once, in the caller's thread."""
+
+    def submit(self, work: Callable[[], R]) -> Ticket[R]:
+        future: Future[R] = Future()
+        try:
+            future.set_result(work())
+        except Exception as exc:
+            future.set_exception(exc)
+        return FutureTicket(future)
+
+    def close(self) -> None:
+        """Nothing is pending."""
+
+
+class ThreadQueue(WorkQueue):
+    """Runs work in one thread, so that the caller's Python overlaps with operations that release the GIL."""
+
+    def __init__(self) -> None:
+        # Inference mode is per thread and is not inherited by a new one; the worker's passes set it themselves.
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hookline-device")
+
+    def submit(self, work: Callable[[], R]) -> Ticket[R]:
+        return FutureTicket(self._executor.submit(work))
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=True)
+
+
+class FutureTicket(Generic[R]):
+    """A ticket over a future."""
+
+    def __init__(self, future: Future[R]) -> None:
+        self._future = future
+
+    def wait(self) -> R:
+        return self._future.result()
+
+
+def physical_cores() -> int:
+    """Cores of this machine, hyperthreads not counted; the number of CPUs where the system does not say."""
+    cores: set[tuple[str, str]] = set()
+    for topology in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology"):
+        with contextlib.suppress(OSError):
+            package = (topology / "physical_package_id").read_text().strip()
+            cores.add((package, (topology / "core_id").read_text().strip()))
+    return len(cores) or os.cpu_count() or 1
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use: its affinity, and the quota of its control group."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            # Part of a core still lets a thread run; two threads on 1.5 cores would wait for each other.
+            count = min(count, max(1, int(quota) // int(period)))
+    return max(1, count)
+
+
+def read_memory() -> DeviceMemory:
+    """Main memory that this process may still take, within the limits of its control group."""
+    values: dict[str, int] = {}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            key, _, rest = line.partition(":")
+            values[key] = int(rest.split()[0]) * 1024
+    if "MemAvailable" in values:
+        free, total = values["MemAvailable"], values["MemTotal"]
+    else:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        free = total // 2  # without a count of what is in use, half is a cautious guess
+    for limit, used in _cgroup_limits():
+        total = min(total, limit)
+        free = min(free, max(0, limit - used))
+    return DeviceMemory(free=free, total=total)
+
+
+def _cgroup_limits() -> Iterator[tuple[int, int]]:
+    """(limit, use) in bytes of each control group around this process that sets one."""
+    files = [("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")]
+    for limit_file, used_file in files:
+        with contextlib.suppress(OSError, ValueError):
+            root = Path("/sys/fs/cgroup")
+            limit = (root / limit_file).read_text().strip()
+            if limit != "max":
+                yield int(limit), int((root / used_file).read_text())
+
+
+# --- CUDA ---
+
+
+class CudaPlatform(Platform):
+    """One CUDA device, the current one."""
+
+    reads_are_free = False
+    counts_allocations = True
+
+    def __init__(self) -> None:
+        self.device = torch.device("cuda", torch.cuda.current_device())
+
+    def memory(self) -> DeviceMemory:
+        free, total = torch.cuda.mem_get_info(self.device)
+        # What torch's allocator holds but does not use is free for us.
+        held = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return DeviceMemory(free=free + held, total=total)
+
+    def zeros(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        return torch.zeros(shape, dtype=dtype, device=self.device)
+
+    def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        # torch's pinned allocator reuses a buffer only after the copies that read it are done.
+        return torch.empty(shape, dtype=dtype, pin_memory=True)
+
+    def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
+        return self.host_buffer(tuple(tensor.shape), tensor.dtype).copy_(tensor, non_blocking=True)
+
+    def queue(self, *, threaded: bool | None = None) -> WorkQueue:
+        return StreamQueue(self.device)
+
+    def measure_peak(self, work: Callable[[], object]) -> int:
+        torch.cuda.synchronize(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        work()
+        torch.cuda.synchronize(self.device)
+        return torch.cuda.max_memory_allocated(self.device) - before
+
+    def release_cached(self) -> None:
+        torch.cuda.empty_cache()
+
+
+class StreamQueue(WorkQueue):
+    """Launches work on one CUDA stream; a ticket waits for the event behind it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        # Weights and pools were made on the default stream.
+        self._stream.wait_stream(torch.cuda.default_stream(device))
+
+    def submit(self, work: Callable[[], R]) -> Ticket[R]:
+        context = cast(AbstractContextManager[Any], torch.cuda.stream(self._stream))
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        value: R | None = None
+        error: Exception | None = None
+        with context:
+            try:
+                value = work()
+            except Exception as exc:
+                error = exc
+            event.record(self._stream)
+        return EventTicket(event, cast(R, value), error)
+
+    def close(self) -> None:
+        self._stream.synchronize()
+
+
+class EventTicket(Generic[R]):
+    """A ticket over a CUDA event."""
+
+    def __init__(self, event: torch.cuda.Event, value: R, error: Exception | None) -> None:
+        self._event = event
+        self._value = value
+        self._error = error
+
+    def wait(self) -> R:
+        if self._error is not None:
+            raise self._error
+        self._event.synchronize()
+        return self._value

@@ -1,0 +1,275 @@
+"""Builds the worker of an engine plan: platform, model, backends, memory, pools."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from hookline.cache.spec import KVSpec
+from hookline.config.engine_plan import EnginePlan
+from hookline.config.model_config import ModelConfig
+from hookline.config.schema import HooklineConfig
+from hookline.errors import MemoryBudgetError
+from hookline.interfaces.attention import AttentionBackend, AttentionEnv
+from hookline.interfaces.logits import LogitsProcessor
+from hookline.interfaces.lora import LoRABackend, LoRAEnv
+from hookline.interfaces.pooling import Pooler
+from hookline.interfaces.worker import WorkerInfo
+from hookline.layers.build import BuildContext
+from hookline.layers.model import Model
+from hookline.layers.ops import Ops
+from hookline.platform import Platform, WorkQueue, create_platform
+from hookline.worker.kv_pool import KVPool, bytes_per_token
+from hookline.worker.memory import (
+    CPU_KV_LIMIT,
+    DEFAULT_MAX_RUNNING,
+    MemoryDemand,
+    MemoryLedger,
+    check_weights,
+    estimate_activations,
+    plan_memory,
+)
+from hookline.worker.model_loader import weight_bytes
+from hookline.worker.model_runner import ModelRunner
+from hookline.worker.pooling import RowPoolers
+from hookline.worker.profile import measure_activations
+from hookline.worker.sampling_rows import SamplingRows
+from hookline.worker.step import AutoregressiveRunner
+from hookline.worker.weights import Weights
+from hookline.worker.worker import LocalWorker
+
+logger = logging.getLogger(__name__)
+
+#: Told of loading progress: (what, done, total).
+Progress = Callable[[str, int, int], None]
+
+
+def build_worker(plan: EnginePlan, *, progress: Progress | None = None) -> LocalWorker:
+    """Load the model of ``plan`` and take the memory that it needs.
+
+    Raises ``ModelError`` for a checkpoint at fault, ``PluginError`` for a plugin that does not load,
+    ``ConfigError`` for a device that is not there and ``MemoryBudgetError`` for what does not fit.
+    """
+    config = plan.config
+    platform = create_platform(config.execution.device, cpu_threads=config.execution.cpu_threads)
+    return _Builder(plan, config, platform).build(progress)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sizes:
+    max_running: int
+    max_context_len: int
+    page_size: int
+
+
+class _Builder:
+    """The parts of one worker while they are put together."""
+
+    def __init__(self, plan: EnginePlan, config: HooklineConfig, platform: Platform) -> None:
+        self._plan = plan
+        self._config = config
+        self._platform = platform
+        self._model_config = ModelConfig.load(plan.model_dir)
+        self._dtype: torch.dtype = getattr(torch, config.model.dtype)
+        page_size = config.cache.page_size
+        assert isinstance(page_size, int), "resolution fills cache.page_size"
+        self._sizes = _Sizes(
+            max_running=config.schedule.max_running_requests or DEFAULT_MAX_RUNNING[config.execution.device],
+            max_context_len=config.model.max_model_len or self._model_config.context_len,
+            page_size=page_size,
+        )
+
+    def build(self, progress: Progress | None) -> LocalWorker:
+        """Everything, in the order in which memory must be taken."""
+        platform, sizes = self._platform, self._sizes
+        free = platform.memory().free
+        model = self._build_model(free)
+        lora = self._build_lora(model)
+        weights = Weights(
+            model,
+            self._plan.model_dir,
+            platform,
+            lora=lora,
+            is_dummy=self._config.model.load_format == "dummy",
+            expert_layout=self._config.model.moe_expert_layout,
+        )
+        weights.load(None if progress is None else lambda done, total: progress("weights", done, total))
+        attention = self._build_attention()
+        queue = platform.queue()
+        specs = self._kv_specs(model)
+        ledger = self._plan_memory(model, attention, lora, queue, specs, free)
+        logger.info("%s", ledger)
+        max_running = min(sizes.max_running, ledger.num_tokens // sizes.page_size)
+        kv = KVPool(specs, num_tokens=ledger.num_tokens, page_size=sizes.page_size, platform=platform)
+        steps = self._build_steps(model, attention, lora, kv, queue, max_running)
+        info = WorkerInfo(
+            max_total_tokens=ledger.num_tokens,
+            max_running_requests=max_running,
+            max_context_len=sizes.max_context_len,
+            page_size=sizes.page_size,
+            vocab_size=self._model_config.vocab_size,
+            position_planes=self._model_config.position_planes,
+            memory_ledger=ledger.terms(),
+            device=str(platform.device),
+        )
+        return LocalWorker(info, steps, weights, kv, queue, lora)
+
+    # --- parts ---
+
+    def _build_model(self, free: int) -> Model:
+        chosen = self._plan.plugins.one("models")
+        model_type: type[Model] = self._plan.plugins.load(chosen)
+        ctx = BuildContext(
+            device=self._platform.device,
+            dtype=self._dtype,
+            ops=self._build_ops(),
+            max_positions=self._sizes.max_context_len,
+        )
+        try:
+            model = model_type(self._model_config, ctx)
+        except torch.OutOfMemoryError as exc:
+            raise MemoryBudgetError(
+                f"the weights do not fit on {self._platform.device}, of which {free / 2**30:.2f} GiB were free: {exc}"
+            ) from exc
+        # Nothing was written yet: on a CPU, memory that was asked for is not taken before.
+        check_weights(weight_bytes(model.parameters), free)
+        return model
+
+    def _build_ops(self) -> Ops:
+        sets: list[Mapping[str, Callable[..., Any]]] = []
+        for spec in self._plan.plugins.of_kind("ops"):
+            offer = self._plan.plugins.load(spec)
+            sets.append(offer(self._platform.device, self._dtype, self._plan.plugins.options_of(spec)))
+        return Ops(sets, deterministic=self._config.execution.deterministic)
+
+    def _build_lora(self, model: Model) -> LoRABackend | None:
+        chosen = self._plan.plugins.of_kind("lora_backends")
+        if not chosen:
+            return None
+        backend: type[LoRABackend] = self._plan.plugins.load(chosen[0])
+        return backend(
+            LoRAEnv(
+                device=self._platform.device,
+                dtype=self._dtype,
+                layers=dict(model.linears),
+                max_adapters=self._config.lora.max_loras,
+                max_rank=self._config.lora.max_lora_rank,
+                options=self._plan.plugins.options_of(chosen[0]),
+            )
+        )
+
+    def _build_attention(self) -> AttentionBackend:
+        chosen = self._plan.plugins.one("attention_backends")
+        backend: type[AttentionBackend] = self._plan.plugins.load(chosen)
+        model = self._model_config
+        return backend(
+            AttentionEnv(
+                device=self._platform.device,
+                dtype=self._dtype,
+                page_size=self._sizes.page_size,
+                num_q_heads=model.num_q_heads,
+                num_kv_heads=model.num_kv_heads,
+                head_dim=model.head_dim,
+                max_context_len=self._sizes.max_context_len,
+                max_running_requests=self._sizes.max_running,
+                deterministic=self._config.execution.deterministic,
+                options=self._plan.plugins.options_of(chosen),
+            )
+        )
+
+    def _kv_specs(self, model: Model) -> list[KVSpec]:
+        return [
+            KVSpec(
+                layer_id=layer.layer_id,
+                num_kv_heads=layer.num_kv_heads,
+                head_dim=layer.head_dim,
+                v_head_dim=layer.v_head_dim,
+                dtype=self._config.model.dtype,
+            )
+            for layer in model.attention_layers
+        ]
+
+    def _build_steps(
+        self,
+        model: Model,
+        attention: AttentionBackend,
+        lora: LoRABackend | None,
+        kv: KVPool,
+        queue: WorkQueue,
+        num_rows: int,
+    ) -> AutoregressiveRunner:
+        plugins = self._plan.plugins
+        processors: dict[str, LogitsProcessor] = {
+            spec.name: plugins.load(spec)() for spec in plugins.of_kind("logits_processors")
+        }
+        poolers: dict[str, Callable[[], Pooler]] = {
+            spec.name: plugins.load(spec) for spec in plugins.of_kind("poolers")
+        }
+        runner = ModelRunner(
+            model,
+            attention,
+            kv,
+            self._platform,
+            num_rows=num_rows,
+            max_context_len=self._sizes.max_context_len,
+            lora=lora,
+        )
+        rows = SamplingRows(
+            num_rows, self._model_config.vocab_size, seed=self._config.execution.seed, processors=processors
+        )
+        return AutoregressiveRunner(runner, self._platform, queue, rows, RowPoolers(poolers))
+
+    # --- memory ---
+
+    def _plan_memory(
+        self,
+        model: Model,
+        attention: AttentionBackend,
+        lora: LoRABackend | None,
+        queue: WorkQueue,
+        specs: list[KVSpec],
+        free: int,
+    ) -> MemoryLedger:
+        sizes, platform = self._sizes, self._platform
+        held = weight_bytes(model.parameters)
+        if platform.device.type != "cpu":
+            # What is gone beyond the parameters (library workspaces, rotary tables, adapter slots) counts too.
+            held = max(held, free - platform.memory().free)
+        pass_tokens = self._config.schedule.max_prefill_tokens
+        estimate = estimate_activations(
+            self._model_config, num_tokens=pass_tokens, num_rows=sizes.max_running, itemsize=self._dtype.itemsize
+        )
+
+        def steps_over(kv: KVPool) -> AutoregressiveRunner:
+            return self._build_steps(model, attention, lora, kv, queue, sizes.max_running)
+
+        measured = None
+        if platform.counts_allocations:
+            measured = measure_activations(
+                platform,
+                specs,
+                steps_over,
+                num_tokens=pass_tokens,
+                num_rows=sizes.max_running,
+                max_context_len=sizes.max_context_len,
+                page_size=sizes.page_size,
+                position_planes=self._model_config.position_planes,
+            )
+        return plan_memory(
+            self._config.cache,
+            MemoryDemand(
+                free=free,
+                weights=held,
+                activations=estimate if measured is None else measured,
+                pass_tokens=pass_tokens,
+                bytes_per_token=bytes_per_token(specs),
+                page_size=sizes.page_size,
+                max_running_requests=sizes.max_running,
+                max_context_len=sizes.max_context_len,
+                kv_limit=CPU_KV_LIMIT if platform.device.type == "cpu" else None,
+            ),
+        )

@@ -1,0 +1,182 @@
+"""Memory: from what was measured to a ledger, and from the ledger to the number of KV slots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hookline.errors import ConfigError, MemoryBudgetError
+
+if TYPE_CHECKING:
+    from hookline.config.model_config import ModelConfig
+    from hookline.config.schema import CacheConfig
+
+GIB = 1 << 30
+#: KV cache on a CPU unless the config asks for more: main memory is shared with everything else.
+CPU_KV_LIMIT = 4 * GIB
+#: Requests in one batch unless the config says otherwise.
+DEFAULT_MAX_RUNNING = {"cpu": 64, "cuda": 256}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryDemand:
+    """What was measured, in bytes unless said otherwise."""
+
+    #: Free memory before the weights came.
+    free: int
+    weights: int
+    #: Peak of one pass of ``pass_tokens`` tokens, sampling included.
+    activations: int
+    pass_tokens: int
+    #: KV of one token in all layers.
+    bytes_per_token: int
+    page_size: int
+    max_running_requests: int
+    max_context_len: int
+    #: Upper bound on the KV cache when the config names no size; ``None``: no bound but memory.
+    kv_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryLedger:
+    """Where the memory goes, in bytes. The four terms add up to ``free``."""
+
+    free: int
+    weights: int
+    kv: int
+    activations: int
+    rest: int
+    #: Slots for requests; a multiple of the page size.
+    num_tokens: int
+
+    def terms(self) -> dict[str, int]:
+        """The four terms by name."""
+        return {"weights": self.weights, "kv": self.kv, "activations": self.activations, "rest": self.rest}
+
+    def __str__(self) -> str:
+        terms = " + ".join(f"{name} {amount / GIB:.2f}" for name, amount in self.terms().items())
+        return f"memory: {self.free / GIB:.2f} GiB free = {terms} GiB; KV cache of {self.num_tokens} tokens"
+
+
+def plan_memory(cache: CacheConfig, demand: MemoryDemand) -> MemoryLedger:
+    """Decide the size of the KV cache.
+
+    ``kv_cache_tokens`` or ``kv_cache_gib`` decide if given; else the cache gets what ``memory_fraction`` of
+    the free memory leaves beside weights and activations, but no more than all running requests could fill
+    and no more than ``kv_limit``. One page more than the tokens is taken for the sink.
+
+    Raises ``MemoryBudgetError`` naming the term that does not fit and the largest value that would.
+    """
+    if cache.kv_cache_tokens is not None and cache.kv_cache_gib is not None:
+        raise ConfigError("cache.kv_cache_tokens and cache.kv_cache_gib both set the KV cache's size; give one")
+    _check_weights(demand)
+    room = demand.free - demand.weights - demand.activations
+    if room < _bytes(1, demand):
+        raise MemoryBudgetError(_activation_message(demand))
+    if cache.kv_cache_tokens is not None:
+        num_tokens = _explicit(cache.kv_cache_tokens, f"kv_cache_tokens={cache.kv_cache_tokens}", room, demand)
+    elif cache.kv_cache_gib is not None:
+        asked = _tokens(int(cache.kv_cache_gib * GIB), demand)
+        num_tokens = _explicit(asked, f"kv_cache_gib={cache.kv_cache_gib:g}", room, demand)
+    else:
+        num_tokens = _automatic(cache.memory_fraction, demand)
+    kv = _kv_bytes(num_tokens, demand)
+    return MemoryLedger(
+        free=demand.free,
+        weights=demand.weights,
+        kv=kv,
+        activations=demand.activations,
+        rest=room - kv,
+        num_tokens=num_tokens,
+    )
+
+
+def check_weights(weights: int, free: int) -> None:
+    """Refuse a model whose weights alone exceed the free memory; called before they are read."""
+    if weights > free:
+        raise MemoryBudgetError(
+            f"the weights take {weights / GIB:.2f} GiB, but only {free / GIB:.2f} GiB of memory are free; "
+            "use a smaller model, a smaller dtype (model.dtype), or free memory"
+        )
+
+
+def estimate_activations(model: ModelConfig, *, num_tokens: int, num_rows: int, itemsize: int) -> int:
+    """Bytes of one pass of ``num_tokens`` tokens whose last layer gives logits for ``num_rows`` rows.
+
+    Counts the tensors that live at once in the widest layer, and the float32 copies that sampling makes.
+    """
+    attention = 2 * (model.num_q_heads + model.num_kv_heads) * model.head_dim
+    mlp = 3 * model.intermediate_size
+    if model.moe is not None:
+        mlp = max(mlp, 3 * model.moe.top_k * model.moe.intermediate_size)
+    layers = num_tokens * (4 * model.hidden_size + max(attention, mlp)) * itemsize
+    # Logits, their probabilities and the running sum in float64, and masks.
+    sampling = num_rows * model.vocab_size * (itemsize + 4 + 4 + 8 + 2)
+    return max(layers, num_tokens * model.hidden_size * itemsize + sampling)
+
+
+def _check_weights(demand: MemoryDemand) -> None:
+    check_weights(demand.weights, demand.free)
+
+
+def _bytes(num_pages: int, demand: MemoryDemand) -> int:
+    """Bytes of a cache of so many pages and the sink."""
+    return (num_pages + 1) * demand.page_size * demand.bytes_per_token
+
+
+def _kv_bytes(num_tokens: int, demand: MemoryDemand) -> int:
+    return _bytes(num_tokens // demand.page_size, demand)
+
+
+def _tokens(num_bytes: int, demand: MemoryDemand) -> int:
+    """Tokens, in whole pages, that a cache of so many bytes holds beside the sink."""
+    pages = num_bytes // (demand.page_size * demand.bytes_per_token)
+    return max(0, pages - 1) * demand.page_size
+
+
+def _explicit(asked: int, setting: str, room: int, demand: MemoryDemand) -> int:
+    num_tokens = asked // demand.page_size * demand.page_size
+    largest = _tokens(room, demand)
+    fits = f"kv_cache_tokens={largest} (kv_cache_gib={_kv_bytes(largest, demand) / GIB:.2f})"
+    if num_tokens < 1:
+        raise MemoryBudgetError(
+            f"{setting} is less than one page of {demand.page_size} tokens; the largest that fits is {fits}"
+        )
+    if num_tokens > largest:
+        raise MemoryBudgetError(
+            f"the KV cache does not fit: {setting} takes {_kv_bytes(num_tokens, demand) / GIB:.2f} GiB, and "
+            f"{demand.free / GIB:.2f} GiB free - weights {demand.weights / GIB:.2f} - activations "
+            f"{demand.activations / GIB:.2f} leave {room / GIB:.2f} GiB; the largest that fits is {fits}"
+        )
+    return num_tokens
+
+
+def _automatic(fraction: float, demand: MemoryDemand) -> int:
+    budget = int(demand.free * fraction) - demand.weights - demand.activations
+    if demand.kv_limit is not None:
+        budget = min(budget, demand.kv_limit)
+    num_tokens = _tokens(budget, demand)
+    page = demand.page_size
+    per_request = -(-demand.max_context_len // page) * page
+    num_tokens = min(num_tokens, demand.max_running_requests * per_request)
+    if num_tokens < page:
+        least = (demand.weights + demand.activations + _bytes(1, demand)) / demand.free
+        raise MemoryBudgetError(
+            f"the KV cache does not fit: memory_fraction={fraction:g} of {demand.free / GIB:.2f} GiB free is "
+            f"{demand.free * fraction / GIB:.2f} GiB, and weights {demand.weights / GIB:.2f} + activations "
+            f"{demand.activations / GIB:.2f} GiB leave less than one page of {page} tokens; it takes "
+            f"memory_fraction={least:.3f} or more, or a size in cache.kv_cache_tokens of at most "
+            f"{_tokens(demand.free - demand.weights - demand.activations, demand)}"
+        )
+    return num_tokens
+
+
+def _activation_message(demand: MemoryDemand) -> str:
+    room = demand.free - demand.weights - _bytes(1, demand)
+    per_token = max(1, demand.activations // max(1, demand.pass_tokens))
+    largest = max(0, room // per_token)
+    return (
+        f"the activations do not fit: a pass of {demand.pass_tokens} tokens takes "
+        f"{demand.activations / GIB:.2f} GiB beside weights of {demand.weights / GIB:.2f} GiB, and "
+        f"{demand.free / GIB:.2f} GiB are free; the largest schedule.max_prefill_tokens that fits is about {largest}"
+    )

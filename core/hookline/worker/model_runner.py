@@ -1,0 +1,88 @@
+"""ModelRunner: the model, its attention backend, the pools, and one forward pass over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from hookline.batch.forward_batch import AttentionGeometry, ForwardBatch
+from hookline.batch.forward_mode import ForwardMode
+from hookline.interfaces.attention import AttentionBackend
+from hookline.interfaces.lora import LoRABackend
+from hookline.layers.model import Model
+from hookline.platform import Platform
+from hookline.worker.forward_inputs import ForwardInputs, ForwardTensors
+from hookline.worker.kv_pool import KVPool
+
+
+class ModelRunner:
+    """Runs passes. All methods run in the work queue, under ``torch.inference_mode``.
+
+    Rows of the request-to-slot table go from 0 to ``num_rows`` - 1, columns from 0 to ``max_context_len`` - 1.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        attention: AttentionBackend,
+        kv: KVPool,
+        platform: Platform,
+        *,
+        num_rows: int,
+        max_context_len: int,
+        lora: LoRABackend | None = None,
+    ) -> None:
+        self.model = model
+        self.attention = attention
+        self.kv = kv
+        self.lora = lora
+        #: [R, C] int32 slot of each token of each request row.
+        self.req_to_token = platform.zeros((num_rows, max_context_len), torch.int32)
+
+    def forward(
+        self,
+        mode: ForwardMode,
+        inputs: ForwardInputs,
+        tensors: ForwardTensors,
+        adapters: Sequence[int] | None = None,
+    ) -> torch.Tensor:
+        """Hidden states after the final norm, [T, H], of a pass whose ``input_ids`` are filled in.
+
+        Writes the pass's slots into the table first. ``adapters`` [B] are the requests' LoRA slots.
+        """
+        self.req_to_token[tensors.table_rows, tensors.table_cols] = tensors.table_slots.to(torch.int32)
+        geometry = AttentionGeometry(
+            mode=mode,
+            req_to_token=self.req_to_token,
+            req_pool_indices=tensors.req_pool_indices,
+            seq_lens=tensors.seq_lens,
+            prefix_lens=tensors.prefix_lens,
+            seq_lens_cpu=inputs.seq_lens_cpu,
+            prefix_lens_cpu=inputs.prefix_lens_cpu,
+            extend_lens_cpu=inputs.extend_lens_cpu,
+            out_cache_loc=tensors.out_cache_loc,
+            page_size=self.kv.page_size,
+        )
+        plan = self.attention.plan(geometry)
+        self.attention.prepare(plan, geometry)
+        lora_plan = None
+        if adapters is not None and self.lora is not None:
+            lora_plan = self.lora.plan(adapters, geometry)
+        return self.model.forward(
+            ForwardBatch(
+                mode=mode,
+                input_ids=tensors.input_ids,
+                positions=tensors.positions,
+                geometry=geometry,
+                attention=self.attention,
+                attention_plan=plan,
+                kv=self.kv,
+                logits_index=tensors.logits_index,
+                lora=lora_plan,
+            )
+        )
+
+    def compute_logits(self, hidden_SH: torch.Tensor) -> torch.Tensor:
+        """[S, V] float32 logits of rows of ``forward``'s result; a tensor of its own, free to be changed."""
+        return self.model.compute_logits(hidden_SH)

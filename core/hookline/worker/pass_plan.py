@@ -1,0 +1,89 @@
+"""PassPlan: the host work of one pass, done when it is launched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from hookline.batch.worker_batch import ModelWorkerBatch
+from hookline.platform import Platform
+from hookline.worker.forward_inputs import ForwardInputs
+from hookline.worker.logprobs import InputLogprobs, LogprobRows, plan_output
+from hookline.worker.packing import HostPack
+from hookline.worker.penalties import PenaltyTable
+from hookline.worker.sampling_batch import SamplingPlan
+from hookline.worker.sampling_rows import SamplingRows
+
+
+class PassPlan:
+    """What a pass needs from the host. Rows may change owners before the pass runs, so everything that
+    concerns them is picked here and does not change afterwards.
+
+    Updates ``rows``: given-back rows are released, (re)starting ones are set up.
+    """
+
+    def __init__(self, batch: ModelWorkerBatch, rows: SamplingRows, platform: Platform) -> None:
+        pack = HostPack()
+        self.freed_rows = tuple(batch.freed_rows)
+        self.penalty_start = _start_rows(batch, rows, pack)
+        self.inputs = ForwardInputs(batch, pack)
+        sampled = self.inputs.sampled
+        sampled_rows = batch.req_pool_indices[sampled]
+        #: Index into B -> what is wrong with a request's settings.
+        self.errors = {
+            int(sampled[s]): rows.errors[row] for s, row in enumerate(sampled_rows.tolist()) if row in rows.errors
+        }
+        self._num_new = pack.put(np.asarray(batch.samples, dtype=np.int64))
+        # Masks come in the order of ``constrained``; the sampler counts sampled rows only.
+        constrained = np.searchsorted(sampled, np.asarray(batch.constrained, dtype=np.int64))
+        self.sampling = SamplingPlan(rows, sampled_rows, batch.seq_lens[sampled], constrained, pack)
+        self.output_logprobs: LogprobRows | None = None
+        self.input_logprobs: InputLogprobs | None = None
+        if batch.logprobs is not None:
+            self.output_logprobs = plan_output(batch.logprobs, sampled, pack)
+            self.input_logprobs = InputLogprobs.plan(batch.logprobs, self.inputs.starts, pack)
+        self.sealed = pack.seal(platform)
+
+    def num_new(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """[B] int64 on the device: one token for requests that are sampled."""
+        return tensors[self._num_new]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PenaltyStart:
+    """Penalty counts of requests that (re)start: places in the pack."""
+
+    num_slots: int
+    slots: int
+    places: int
+    values: int
+
+    def apply(self, table: PenaltyTable, tensors: Sequence[torch.Tensor]) -> None:
+        """Write them; runs in the work queue before the pass is sampled."""
+        table.reset(self.num_slots, tensors[self.slots], tensors[self.places], tensors[self.values])
+
+
+def _start_rows(batch: ModelWorkerBatch, rows: SamplingRows, pack: HostPack) -> PenaltyStart | None:
+    for row in batch.freed_rows:
+        rows.release(row)
+    if not batch.new_rows:
+        return None
+    rid_of = dict(zip(batch.req_pool_indices.tolist(), batch.rids, strict=True))
+    starts = []
+    for start in batch.new_rows:
+        rows.start(start, rid_of[start.row])
+        slot = int(rows.penalty_slot[start.row])
+        if slot >= 0:
+            starts.append((slot, start.prompt_ids, start.output_ids))
+    if not starts:
+        return None
+    reset = rows.penalty_slots.reset(starts)
+    return PenaltyStart(
+        num_slots=rows.penalty_slots.num_slots,
+        slots=pack.put(reset.slots),
+        places=pack.put(reset.places),
+        values=pack.put(reset.values),
+    )

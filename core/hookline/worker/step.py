@@ -1,0 +1,256 @@
+"""Steps: what a launch does, from a ModelWorkerBatch to a StepResult.
+
+A StepRunner decides how a pass yields tokens; ``AutoregressiveRunner`` yields one token per request.
+Everything that touches the device runs in the platform's work queue, in the order of the launches, so what
+is kept by row (KV, penalty counts, last tokens) is exact although the host is ahead.
+
+Shape letters: B requests, K most tokens per request, S sampled rows, T tokens, H hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hookline.batch.worker_batch import ModelWorkerBatch
+from hookline.interfaces.worker import Step, StepResult
+from hookline.platform import Platform, Ticket, WorkQueue
+from hookline.worker.forward_inputs import ForwardTensors
+from hookline.worker.history import OutputHistory
+from hookline.worker.logprobs import LogprobTensors
+from hookline.worker.model_runner import ModelRunner
+from hookline.worker.overlap import TokenTable
+from hookline.worker.pass_plan import PassPlan
+from hookline.worker.penalties import PenaltyTable
+from hookline.worker.pooling import RowPoolers
+from hookline.worker.sampler import Sampler
+from hookline.worker.sampling_rows import SamplingRows
+
+
+@dataclass(slots=True, kw_only=True)
+class StepOutput:
+    """The new tokens of a pass, on the device."""
+
+    #: [B, K] int64; the first ``num_new`` of each row count.
+    token_ids: torch.Tensor
+    #: [B] int64.
+    num_new: torch.Tensor
+
+
+class StepRunner(ABC):
+    """Carries out passes."""
+
+    @abstractmethod
+    def launch(self, batch: ModelWorkerBatch) -> Step:
+        """Start a pass; see ``hookline.interfaces.worker.Worker.launch``."""
+
+
+class AutoregressiveRunner(StepRunner):
+    """One forward pass, then one token for each request that is sampled."""
+
+    def __init__(
+        self, model: ModelRunner, platform: Platform, queue: WorkQueue, rows: SamplingRows, poolers: RowPoolers
+    ) -> None:
+        self.model = model
+        self.platform = platform
+        self.queue = queue
+        self.rows = rows
+        self.poolers = poolers
+        self.tokens = TokenTable(model.req_to_token.shape[0], platform.device)
+        self.penalties = PenaltyTable(rows.vocab_size, platform.device)
+        self.sampler = Sampler(self.penalties, platform)
+        self.history = OutputHistory()
+        self._last: AutoregressiveStep | None = None
+
+    def launch(self, batch: ModelWorkerBatch) -> Step:
+        if self._last is not None and not self._last.is_sampled:
+            raise RuntimeError(
+                f"pass {batch.step} was launched before pass {self._last.batch.step} was sampled, whose tokens it needs"
+            )
+        self._last = AutoregressiveStep(self, batch)
+        return self._last
+
+
+@dataclass(slots=True, kw_only=True)
+class _HostCopies:
+    """What comes back from the device; readable once the pass was waited for."""
+
+    token_ids: torch.Tensor | None = None
+    num_new: torch.Tensor | None = None
+    #: [S] see ``Sampled.best``.
+    best: torch.Tensor | None = None
+    output_logprobs: LogprobTensors | None = None
+    input_logprobs: LogprobTensors | None = None
+    #: Index into B -> vector.
+    embeddings: dict[int, torch.Tensor] = field(default_factory=dict)
+    #: Index into B -> what went wrong for that request.
+    faults: dict[int, str] = field(default_factory=dict)
+
+
+class AutoregressiveStep:
+    """A launched pass; implements ``hookline.interfaces.worker.Step``."""
+
+    def __init__(self, owner: AutoregressiveRunner, batch: ModelWorkerBatch) -> None:
+        self.batch = batch
+        self.is_sampled = not batch.constrained
+        self._owner = owner
+        self._plan = PassPlan(batch, owner.rows, owner.platform)
+        self._copies = _HostCopies(faults=self._plan.errors)
+        #: Set by the forward half for the sampling half.
+        self._tensors: Sequence[torch.Tensor] = ()
+        self._forward: ForwardTensors | None = None
+        self._logits: torch.Tensor | None = None
+        self._logprobs: torch.Tensor | None = None
+        self._failure: Exception | None = None
+        self._ticket: Ticket[None] = owner.queue.submit(self._run)
+
+    def sample(self, bitmask_BW: npt.NDArray[np.int32] | None = None) -> None:
+        """Sample a pass with constrained requests, now that their masks are known."""
+        if self.is_sampled:
+            raise RuntimeError(f"pass {self.batch.step} is sampled already")
+        if bitmask_BW is None or bitmask_BW.shape[0] != len(self.batch.constrained):
+            raise ValueError(f"pass {self.batch.step} needs a mask for each of {len(self.batch.constrained)} requests")
+        self.is_sampled = True
+        # The caller fills the same array for its next pass.
+        mask = bitmask_BW.copy()
+        self._ticket = self._owner.queue.submit(lambda: self._run_sampling(mask))
+
+    def result(self) -> StepResult:
+        """Wait for the pass and give its host results; raises what the pass raised."""
+        if not self.is_sampled:
+            raise RuntimeError(f"pass {self.batch.step} has constrained requests and was not sampled")
+        self._ticket.wait()
+        return self._assemble()
+
+    # --- in the work queue ---
+
+    def _run(self) -> None:
+        try:
+            with torch.inference_mode():
+                self._run_forward()
+                if not self.batch.constrained:
+                    self._sample(None)
+        except Exception as exc:
+            self._failure = exc
+            raise
+
+    def _run_sampling(self, mask: npt.NDArray[np.int32]) -> None:
+        if self._failure is not None:
+            raise self._failure
+        with torch.inference_mode():
+            self._sample(mask)
+
+    def _run_forward(self) -> None:
+        owner, plan, batch = self._owner, self._plan, self.batch
+        for row in plan.freed_rows:
+            owner.poolers.release(row)
+        tensors = self._tensors = plan.sealed.send()
+        if plan.penalty_start is not None:
+            plan.penalty_start.apply(owner.penalties, tensors)
+        forward = self._forward = plan.inputs.tensors(tensors)
+        if forward.future_index.numel():
+            owner.tokens.fill(forward.input_ids, forward.future_index, forward.future_rows)
+        hidden_TH = owner.model.forward(batch.mode, plan.inputs, forward, batch.adapters)
+        if batch.pooling is not None:
+            self._pool(hidden_TH)
+        if plan.input_logprobs is not None:
+            found = plan.input_logprobs.compute(hidden_TH, owner.model.compute_logits, tensors)
+            self._copies.input_logprobs = None if found is None else found.to_host(owner.platform)
+        if plan.inputs.sampled.size:
+            # A decode samples every row.
+            is_whole = plan.inputs.sampled.size == hidden_TH.shape[0]
+            logits_SV = owner.model.compute_logits(hidden_TH if is_whole else hidden_TH[forward.logits_index])
+            if plan.output_logprobs is not None:
+                self._logprobs = torch.log_softmax(logits_SV[plan.output_logprobs.index(tensors)], dim=-1)
+            self._logits = logits_SV
+
+    def _pool(self, hidden_TH: torch.Tensor) -> None:
+        owner, inputs, batch = self._owner, self._plan.inputs, self.batch
+        assert batch.pooling is not None
+        pooled = owner.poolers.update(
+            hidden_TH,
+            batch.pooling,
+            batch.rids,
+            batch.req_pool_indices.tolist(),
+            inputs.prefix_lens_cpu,
+            inputs.extend_lens_cpu,
+        )
+        self._copies.embeddings = {b: owner.platform.to_host(vector) for b, vector in pooled.vectors.items()}
+        self._copies.faults.update(pooled.errors)
+
+    def _sample(self, mask: npt.NDArray[np.int32] | None) -> None:
+        if self._logits is None or self._forward is None:
+            return
+        owner, plan, copies = self._owner, self._plan, self._copies
+        settings = plan.sampling.batch(self._tensors)
+        if settings.processed:
+            owner.history.settle()
+        sampled = owner.sampler.sample(self._logits, settings, mask)
+        self._logits = None
+        output = self._spread(sampled.token_ids, self._forward.sampled_index)
+        owner.tokens.store(self._forward.req_pool_indices, output)
+        index = plan.inputs.sampled
+        owner.history.note(output, [(int(index[s]), details) for s, details in settings.processed])
+        copies.faults.update({int(index[s]): error for s, error in sampled.errors.items()})
+        if plan.output_logprobs is not None and self._logprobs is not None:
+            ids = sampled.token_ids[plan.output_logprobs.index(self._tensors)]
+            found = plan.output_logprobs.gather(self._logprobs, ids, self._tensors)
+            copies.output_logprobs = found.to_host(owner.platform)
+            self._logprobs = None
+        copies.token_ids = owner.platform.to_host(output.token_ids)
+        copies.num_new = owner.platform.to_host(output.num_new)
+        copies.best = owner.platform.to_host(sampled.best)
+
+    def _spread(self, token_ids_S: torch.Tensor, index_S: torch.Tensor) -> StepOutput:
+        """[S] tokens as [B, 1]."""
+        num_new = self._plan.num_new(self._tensors)
+        if token_ids_S.shape[0] == num_new.shape[0]:
+            token_ids = token_ids_S
+        else:
+            token_ids = torch.zeros_like(num_new)
+            token_ids[index_S] = token_ids_S
+        return StepOutput(token_ids=token_ids[:, None], num_new=num_new)
+
+    # --- after waiting ---
+
+    def _assemble(self) -> StepResult:
+        plan, copies, batch_size = self._plan, self._copies, self.batch.batch_size
+        token_ids: list[list[int]] = [[] for _ in range(batch_size)]
+        if copies.token_ids is not None and copies.num_new is not None:
+            tokens, counts = copies.token_ids.tolist(), copies.num_new.tolist()
+            token_ids = [row[:count] for row, count in zip(tokens, counts, strict=True)]
+        result = StepResult(token_ids=token_ids, faults=copies.faults)
+        if copies.best is not None:
+            best_S = copies.best.numpy()
+            for s in np.flatnonzero(~np.isfinite(best_S)).tolist():
+                result.faults.setdefault(int(plan.inputs.sampled[s]), _fault(float(best_S[s])))
+        if plan.output_logprobs is not None and copies.output_logprobs is not None:
+            result.output_logprobs = plan.output_logprobs.assemble(copies.output_logprobs, batch_size)
+        if plan.input_logprobs is not None:
+            result.input_logprobs = plan.input_logprobs.assemble(copies.input_logprobs, batch_size)
+        if self.batch.pooling is not None:
+            result.embeddings = self._vectors(result.faults)
+        for b in result.faults:
+            result.token_ids[b] = []
+        return result
+
+    def _vectors(self, faults: dict[int, str]) -> list[list[float] | None]:
+        vectors: list[list[float] | None] = [None] * self.batch.batch_size
+        for b, tensor in self._copies.embeddings.items():
+            if bool(torch.isfinite(tensor).all()):
+                vectors[b] = tensor.tolist()
+            else:
+                faults[b] = "the embedding holds values that are not finite"
+        return vectors
+
+
+def _fault(best: float) -> str:
+    """What the largest logit of a row says about it."""
+    if best == -np.inf:
+        return "no token is left: mask, bias and processors together forbid every token"
+    return f"the logits are not finite (the largest is {best})"
