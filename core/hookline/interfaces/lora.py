@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,6 +24,10 @@ class LoRABackendSpec(Spec):
     kind: ClassVar[str] = "lora_backends"
 
 
+def _same(name: str) -> str | None:
+    return name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoRAEnv:
     """Fixed facts, known when the backend is made."""
@@ -34,6 +38,10 @@ class LoRAEnv:
     layers: dict[str, Linear]
     max_adapters: int
     max_rank: int
+    #: ``Model.map_weight``: how adapters, which use checkpoint names, call a module of the model.
+    map_weight: Callable[[str], str | None] = _same
+    #: Same numbers for the same request whatever else is in the batch.
+    deterministic: bool = False
     options: Any = None
 
 
