@@ -28,12 +28,16 @@ class CommandEntry:
 
 COMMANDS: Mapping[str, CommandEntry] = MappingProxyType(
     {
+        "serve": CommandEntry(target="hookline.commands.serve:serve", summary="start the HTTP server"),
+        "generate": CommandEntry(target="hookline.commands.generate:generate", summary="complete prompts, offline"),
+        "chat": CommandEntry(target="hookline.commands.chat:chat", summary="talk to a model in the terminal"),
         "plugins": CommandEntry(
             target="hookline.commands.plugins:plugins", summary="list, show, check plugins; why one was chosen"
         ),
         "config": CommandEntry(
             target="hookline.commands.config:config", summary="show, validate, describe or begin a configuration"
         ),
+        "bench": CommandEntry(target="hookline.commands.bench:bench", summary="measure the engine or a server"),
     }
 )
 

@@ -9,14 +9,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from hookline.config.resolve import resolve_engine
-from hookline.config.sources import load_config
+from hookline.config.sources import LoadedConfig, load_config
 from hookline.engine_core import EngineCore
 from hookline.errors import RequestError
 from hookline.frontend.output_parser import build_output_parser
 from hookline.frontend.request_builder import RequestBuilder
-from hookline.interfaces.api import Chunk, GenerateRequest
+from hookline.interfaces.api import Chunk, GenerateRequest, OutputParser
 from hookline.messages.requests import LogprobRequest, PoolingRequest, TokenizedRequest
-from hookline.outputs import ChatOutput, ChoiceBuilder, EmbeddingOutput, GenerationOutput, ToolCall
+from hookline.outputs import ChatBuilder, ChatDelta, ChatOutput, ChoiceBuilder, EmbeddingOutput, GenerationOutput
 from hookline.plugins.manager import load_plugins
 from hookline.progress import ProgressBars
 from hookline.sampling_params import SamplingParams
@@ -45,7 +45,16 @@ class Engine:
     ) -> None:
         if model is not None:
             settings["model"] = str(model)
-        loaded = load_config(files=config_files, keywords=settings, plugins=plugins or {})
+        self._start(load_config(files=config_files, keywords=settings, plugins=plugins or {}), progress)
+
+    @classmethod
+    def from_config(cls, loaded: LoadedConfig, *, progress: bool = False) -> Self:
+        """An engine with a configuration that was loaded already (by a command line)."""
+        engine = cls.__new__(cls)
+        engine._start(loaded, progress)
+        return engine
+
+    def _start(self, loaded: LoadedConfig, progress: bool) -> None:
         registry = load_plugins(loaded.config)
         self.plan = resolve_engine(loaded.config, registry)
         self.config = self.plan.config
@@ -113,29 +122,43 @@ class Engine:
         chat_template_kwargs: Mapping[str, Any] | None = None,
         lora: str | None = None,
     ) -> ChatOutput:
-        """Answer a conversation of OpenAI message objects; of several choices the first is returned.
+        """Answer a conversation of OpenAI message objects; one choice (``n`` must be 1).
 
         Without ``max_new_tokens`` the answer may fill the context.
         """
+        answer = ChatBuilder()
+        for delta in self.stream_chat(
+            messages, sampling_params, tools=tools, chat_template_kwargs=chat_template_kwargs, lora=lora
+        ):
+            answer.add(delta)
+        return answer.output()
+
+    def stream_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        sampling_params: Params | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        lora: str | None = None,
+    ) -> Iterator[ChatDelta]:
+        """``chat`` piece by piece; one choice (``n`` must be 1)."""
         rendered = self._builder.render_chat(messages, tools=tools, template_kwargs=chat_template_kwargs)
         params = self._params(sampling_params, max_new_tokens=None)
+        if params.n != 1:
+            raise RequestError(f"chat gives one choice; n must be 1, not {params.n}", param="n")
         if rendered.stop:
             params = params.replace(stop=(*params.stop, *rendered.stop))
-        output = self.generate(input_ids=[rendered.input_ids], sampling_params=params, lora=lora)[0]
         parser = build_output_parser(self.plan.plugins, rendered, tools=tools, template_kwargs=chat_template_kwargs)
-        reasoning, content, calls = [], [], {}
-        for split, found in (parser.feed(output.text), parser.finish()):
-            reasoning.append(split.reasoning)
-            content.append(found.content)
-            for call in found.calls:
-                name, arguments = calls.get(call.index, ("", ""))
-                calls[call.index] = (call.name or name, arguments + call.arguments)
-        return ChatOutput(
-            text="".join(content),
-            reasoning="".join(reasoning),
-            tool_calls=[ToolCall(name=name, arguments=text) for _, (name, text) in sorted(calls.items())],
-            output=output,
-        )
+        return self._chat_deltas(self.stream(None, params, input_ids=rendered.input_ids, lora=lora), parser)
+
+    def _chat_deltas(self, chunks: Iterator[Chunk], parser: OutputParser) -> Iterator[ChatDelta]:
+        for chunk in chunks:
+            split, found = parser.feed(chunk.text)
+            yield ChatDelta(reasoning=split.reasoning, text=found.content, tool_calls=found.calls, chunk=chunk)
+            if chunk.finish_reason is not None:
+                split, found = parser.finish()
+                yield ChatDelta(reasoning=split.reasoning, text=found.content, tool_calls=found.calls)
 
     def encode(
         self,
@@ -164,6 +187,11 @@ class Engine:
     def model_path(self) -> str:
         """Directory of the checkpoint that is served."""
         return self.plan.model_path
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the logits; token ids are below it."""
+        return self._builder.vocab_size
 
     def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a text."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hookline.interfaces.api import Chunk
+from hookline.interfaces.parsers import ToolCallDelta
 from hookline.messages.outputs import FinishReason, TokenLogprob
 
 
@@ -61,6 +63,17 @@ class EmbeddingOutput:
     usage: Usage
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatDelta:
+    """A piece of a chat's answer, split by the chosen parsers."""
+
+    reasoning: str = ""
+    text: str = ""
+    tool_calls: Sequence[ToolCallDelta] = ()
+    #: The piece of raw output behind it; ``None`` for what the parsers held back to the end.
+    chunk: Chunk | None = None
+
+
 @dataclass(slots=True)
 class ChoiceBuilder:
     """What has come of one choice so far."""
@@ -113,3 +126,32 @@ class ChoiceBuilder:
         assert self.last is not None
         assert self.last.embedding is not None
         return EmbeddingOutput(prompt_index=self.prompt_index, embedding=self.last.embedding, usage=self.usage())
+
+
+class ChatBuilder:
+    """What has come of a chat's answer so far."""
+
+    def __init__(self) -> None:
+        self._choice = ChoiceBuilder(0, 0)
+        self._reasoning: list[str] = []
+        self._text: list[str] = []
+        self._calls: dict[int, tuple[str, str]] = {}
+
+    def add(self, delta: ChatDelta) -> None:
+        """Take the next piece."""
+        if delta.chunk is not None:
+            self._choice.add(delta.chunk)
+        self._reasoning.append(delta.reasoning)
+        self._text.append(delta.text)
+        for call in delta.tool_calls:
+            name, arguments = self._calls.get(call.index, ("", ""))
+            self._calls[call.index] = (call.name or name, arguments + call.arguments)
+
+    def output(self) -> ChatOutput:
+        """The finished answer."""
+        return ChatOutput(
+            text="".join(self._text),
+            reasoning="".join(self._reasoning),
+            tool_calls=[ToolCall(name=name, arguments=text) for _, (name, text) in sorted(self._calls.items())],
+            output=self._choice.generation(),
+        )
