@@ -20,7 +20,7 @@ from hookline.outputs import ChatBuilder, ChatDelta, ChatOutput, ChoiceBuilder, 
 from hookline.plugins.manager import load_plugins
 from hookline.progress import ProgressBars
 from hookline.sampling_params import SamplingParams
-from hookline.text.tokenizer import load_tokenizer
+from hookline.text.tokenizer import Tokenizer, load_tokenizer
 
 #: Sampling settings: an object, or a dictionary above the model's and server's defaults.
 Params = SamplingParams | Mapping[str, Any]
@@ -319,7 +319,7 @@ class Engine:
         for rid in choices:
             self._mail.pop(rid, None)
 
-    def _need_tokenizer(self) -> Any:
+    def _need_tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
             raise RequestError("this engine has no tokenizer (skip_tokenizer_init); give input_ids")
         return self._tokenizer

@@ -11,7 +11,7 @@
         ├── ContextLengthError   prompt or prompt plus output is longer than the context
         ├── NotServedError       the named model or adapter is not served here (404)
         ├── OverloadedError      the queue is full, or the server drains (503)
-        └── RequestAborted       the client or an operator cancelled the request
+        └── RequestAbortedError  the client or an operator cancelled the request
 
 A message says what was given, what is allowed, and what to do.
 """
@@ -98,7 +98,7 @@ class OverloadedError(RequestError):
     code = "overloaded"
 
 
-class RequestAborted(RequestError):
+class RequestAbortedError(RequestError):
     """The client or an operator cancelled the request."""
 
     status_code = 499

@@ -85,7 +85,8 @@ class TransformersBaseline:
         multimodal = hasattr(config, "vision_config")
         auto = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM
         self._device = device
-        self._model: Any = auto.from_pretrained(model_path, dtype=getattr(torch, dtype)).to(device).eval()
+        model: Any = auto.from_pretrained(model_path, dtype=getattr(torch, dtype))
+        self._model = model.to(device).eval()
 
     def generate(self, workload: Workload) -> int:
         """``model.generate`` on one left-padded batch; it runs as long as the longest output."""
@@ -113,7 +114,7 @@ class TransformersBaseline:
         """Continuous batching in transformers, with each request's own output length."""
         from transformers import GenerationConfig
 
-        config = GenerationConfig(
+        config = GenerationConfig(  # type: ignore[no-untyped-call]
             do_sample=False, eos_token_id=-1, pad_token_id=0, max_new_tokens=max(workload.output_lens)
         )
         # It makes tensors here that its own thread changes, so no inference_mode around it.

@@ -19,7 +19,7 @@ from hookline.config.sources import LoadedConfig
 @click.option("--max-new-tokens", type=int, help="output tokens at most")
 @click.option("--temperature", type=float, help="0 is greedy")
 @click.option(
-    "--sampling", default="{}", metavar="JSON", help='more sampling parameters: {"top_p": 0.9, "stop": ["."]}'
+    "--sampling", default="{}", metavar="JSON", help='more of them: {"top_p": 0.9, "stop": ["."]}'
 )
 @click.option("--json", "as_json", is_flag=True, help="one JSON object per output")
 def generate(
