@@ -22,7 +22,8 @@ _MAX_HEADER_LENGTH = 1024
 class RequestBody(BaseModel):
     """Base of request models. Fields that it does not declare are kept, so that they can be reported."""
 
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
+    # Strict: "1" is no number and true no integer; converting them in silence hides a client's mistake.
+    model_config = ConfigDict(extra="allow", strict=True, protected_namespaces=())
 
     def unknown_fields(self, prefix: str = "") -> Iterator[tuple[str, str]]:
         """(dotted path, near miss or "") of each field that is not declared, nested bodies included."""
@@ -53,6 +54,6 @@ def check_fields(request: Request, body: RequestBody, *, strict: bool) -> None:
 
 
 def json_answer(value: Any, status_code: int = 200) -> Response:
-    """``value``, built of plain dicts, lists, strings and numbers, as JSON; NaN and infinities become null."""
-    content = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+    """``value`` as JSON. NaN and infinities become null, and what JSON does not know becomes its text."""
+    content = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
     return Response(content, status_code=status_code, media_type="application/json")

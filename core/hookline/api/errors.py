@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ _TYPES = {
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
 #: Faults listed in one message; a body that is wrong all over needs no longer list.
 _MAX_LISTED = 4
+_TYPE_NAME = re.compile(r"(str|int|float|bool|none|nullable)$|(list|dict|tuple|set|union|tagged-union|function-\w+)\[")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,33 +139,50 @@ def _describe_unrouted(request: Request, exc: HTTPException) -> ErrorAnswer:
 def _describe_validation(exc: RequestValidationError) -> ErrorAnswer:
     """A 400 that says where and what, rather than a list of objects."""
     faults = exc.errors()
-    lines = [_fault(fault) for fault in faults[:_MAX_LISTED]]
-    if len(faults) > _MAX_LISTED:
-        lines.append(f"and {len(faults) - _MAX_LISTED} more")
-    param = _place(faults[0]["loc"]) if faults else None
-    code = "invalid_json" if faults and faults[0]["type"] == "json_invalid" else "invalid_request"
-    return ErrorAnswer(status_code=400, message="; ".join(lines), param=param or None, code=code)
+    whole_body = next((line for fault in faults if (line := _body_fault(fault)) is not None), None)
+    if whole_body is not None:
+        code = "invalid_json" if faults[0]["type"] == "json_invalid" else "invalid_request"
+        return ErrorAnswer(status_code=400, message=whole_body, code=code)
+    # A field that may have several types has a fault for each of them.
+    places: dict[str, list[str]] = {}
+    for fault in faults:
+        places.setdefault(_place(fault["loc"]), []).append(_fault(fault))
+    lines = [f"'{place}' {' or '.join(dict.fromkeys(texts))}" for place, texts in places.items()]
+    if len(lines) > _MAX_LISTED:
+        lines[_MAX_LISTED:] = [f"and {len(lines) - _MAX_LISTED} more"]
+    return ErrorAnswer(status_code=400, message="; ".join(lines), param=next(iter(places)), code="invalid_request")
+
+
+def _body_fault(fault: Mapping[str, Any]) -> str | None:
+    """What is wrong with the body as a whole, if that is the fault."""
+    if fault["type"] == "json_invalid":
+        return f"the body is not valid JSON: {fault['ctx']['error']} (at character {fault['loc'][-1]})"
+    if len(fault["loc"]) > 1:
+        return None
+    if fault["type"] == "missing":
+        return "the request needs a JSON object as its body"
+    if isinstance(fault.get("input"), bytes):
+        return "the body must be JSON, sent with the header 'content-type: application/json'"
+    return "the body must be a JSON object"
 
 
 def _fault(fault: Mapping[str, Any]) -> str:
-    kind, place = fault["type"], _place(fault["loc"])
-    if kind == "json_invalid":
-        return f"the body is not valid JSON: {fault['ctx']['error']} (at character {fault['loc'][-1]})"
-    if not place and kind == "missing":
-        return "the request needs a JSON object as its body"
-    if not place and isinstance(fault.get("input"), bytes):
-        return "the body must be JSON, sent with the header 'content-type: application/json'"
-    if not place:
-        return "the body must be a JSON object"
-    if kind == "missing":
-        return f"'{place}' is missing"
+    if fault["type"] == "missing":
+        return "is missing"
     message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    return f"'{place}' {message}"
+    given = fault.get("input")
+    if given is None or isinstance(given, (str, int, float)):
+        message += f", not {given!r:.40}"
+    return message
 
 
 def _place(loc: Sequence[int | str]) -> str:
-    """("body", "messages", 0, "role") -> "messages[0].role"."""
+    """("body", "messages", 0, "role") -> "messages[0].role". Names of types, which tell the members of a
+    union apart, are left out."""
     path = ""
     for part in loc[1:]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return path.removeprefix(".") if loc[1:] and isinstance(loc[1], str) else ""
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif not _TYPE_NAME.match(part):
+            path += f".{part}"
+    return path.removeprefix(".")

@@ -6,7 +6,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import Any, TypeVar
 
+from fastapi import Request
+from starlette.responses import Response
 from starlette.types import Receive
+
+from hookline.api.bodies import json_answer
 
 T = TypeVar("T")
 
@@ -33,6 +37,15 @@ async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
             task.cancel()
         # Both must have ended before the caller goes on, and their errors are the caller's only if it waited.
         await asyncio.gather(working, watching, return_exceptions=True)
+
+
+async def answer(request: Request, work: Coroutine[Any, Any, Any]) -> Response:
+    """The result of ``work`` as JSON, unless the client goes away first; then ``work`` is cancelled."""
+    try:
+        return json_answer(await until_disconnect(request.receive, work))
+    except ClientGone:
+        # Nobody reads this; the status is for the access log.
+        return Response(status_code=499)
 
 
 async def side_by_side(streams: Sequence[AsyncGenerator[T]]) -> AsyncGenerator[tuple[int, T]]:

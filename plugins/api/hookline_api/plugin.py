@@ -19,7 +19,7 @@ def hookline_api_families() -> list[ApiFamilySpec]:
     return [
         ApiFamilySpec(
             name="native",
-            target="hookline_api.native:NativeFamily",
+            target="hookline_api.native.family:NativeFamily",
             summary="Hookline's own routes: /generate, /encode, health, metrics and control",
             paths=(
                 "/generate",

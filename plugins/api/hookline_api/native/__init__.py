@@ -1,0 +1,1 @@
+"""Hookline's own routes, shaped like SGLang's native API."""

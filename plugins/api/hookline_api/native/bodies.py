@@ -1,0 +1,79 @@
+"""Request bodies of the native API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hookline.api.bodies import RequestBody
+
+
+class PromptBody(RequestBody):
+    """One prompt or a list of them, as text or as token ids."""
+
+    text: str | list[str] | None = None
+    input_ids: list[int] | list[list[int]] | None = None
+    #: Ids by which the requests can be aborted; one for each prompt.
+    rid: str | list[str] | None = None
+    #: Served model or adapter. ``lora_path`` is the adapter under SGLang's name for it.
+    model: str | None = None
+    lora_path: str | list[str | None] | None = None
+    priority: int = 0
+    cache_salt: str = ""
+    extra_key: str = ""
+
+
+class GenerateBody(PromptBody):
+    """``/generate``. Lists give one value for each prompt."""
+
+    sampling_params: dict[str, Any] | list[dict[str, Any]] | None = None
+    return_logprob: bool | list[bool] = False
+    #: First prompt position whose log-probability is wanted; -1: none of the prompt.
+    logprob_start_len: int | list[int] = -1
+    top_logprobs_num: int | list[int] = 0
+    token_ids_logprob: list[int] | list[list[int]] | None = None
+    return_text_in_logprobs: bool = False
+    stream: bool = False
+
+
+class EncodeBody(PromptBody):
+    """``/encode``."""
+
+    pooling: str | None = None
+    normalize: bool = True
+    dimensions: int | None = None
+
+
+class TokenizeBody(RequestBody):
+    """``/tokenize``. ``text`` is another name of ``prompt``."""
+
+    prompt: str | list[str] | None = None
+    text: str | list[str] | None = None
+    add_special_tokens: bool = True
+
+
+class DetokenizeBody(RequestBody):
+    """``/detokenize``. ``input_ids`` is another name of ``tokens``."""
+
+    tokens: list[int] | list[list[int]] | None = None
+    input_ids: list[int] | list[list[int]] | None = None
+    skip_special_tokens: bool = True
+
+
+class AbortBody(RequestBody):
+    """``/abort_request``."""
+
+    rid: str | None = None
+    abort_all: bool = False
+
+
+class UpdateWeightsBody(RequestBody):
+    """``/update_weights_from_disk``."""
+
+    model_path: str
+
+
+class MemoryBody(RequestBody):
+    """``/release_memory_occupation`` and ``/resume_memory_occupation``."""
+
+    #: "weights" and "kv_cache"; ``None``: both.
+    tags: list[str] | None = None
