@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from hookline.text.tokenizer import Tokenizer
 
 _UNKNOWN = "\ufffd"
-#: A character has 4 bytes at most, so more tokens than this without one are not UTF-8 at all.
-_MAX_HELD_TOKENS = 8
+#: A character has 4 bytes at most, so more tokens without one are not UTF-8 at all.
+_MAX_HELD_TOKENS = 4
 
 
 class IncrementalDetokenizer(ABC):
@@ -91,15 +91,28 @@ class _WindowDetokenizer(IncrementalDetokenizer):
         self._ids = [token_id for token_id in prompt_tail if token_id not in self._skipped]
         self._num_given = len(self._ids)
         self._given_text = self._decode(self._ids)
+        #: Follows the bytes only to know whether a character is incomplete.
+        self._bytes = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        for token_id in self._ids:
+            self._bytes.decode(tokenizer.token_bytes(token_id))
 
     def push(self, token_id: int) -> str:
         if token_id in self._skipped:
             return ""
         self._ids.append(token_id)
-        window = self._decode(self._ids)
-        if window.endswith(_UNKNOWN) and len(self._ids) - self._num_given < _MAX_HELD_TOKENS:
+        if self._is_incomplete(token_id):
             return ""
-        return self._give(window)
+        return self._give(self._decode(self._ids))
+
+    def _is_incomplete(self, token_id: int) -> bool:
+        """Whether the sequence ends within a character now."""
+        self._bytes.decode(self._tokenizer.token_bytes(token_id))
+        if self._bytes.getstate()[0]:
+            return True
+        if self._tokenizer.knows_bytes or len(self._ids) - self._num_given >= _MAX_HELD_TOKENS:
+            return False
+        window = self._decode(self._ids)
+        return window.endswith(_UNKNOWN) or window == self._given_text
 
     def flush(self) -> str:
         if len(self._ids) == self._num_given:

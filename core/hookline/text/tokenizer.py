@@ -23,6 +23,8 @@ class Tokenizer(ABC):
     vocab_size: int
     #: Whether a text is its tokens' bytes, joined: then it can be decoded token by token.
     is_byte_level: bool = False
+    #: Whether ``token_bytes`` is exact for tokens that are part of a character.
+    knows_bytes: bool = True
 
     @abstractmethod
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:

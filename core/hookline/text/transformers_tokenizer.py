@@ -16,6 +16,8 @@ _NEUTRAL = "a"
 class TransformersTokenizer(Tokenizer):
     """A tokenizer that transformers implements in Python."""
 
+    knows_bytes = False
+
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self.special_tokens = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
