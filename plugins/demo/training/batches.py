@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class Batch:
     predict: torch.Tensor  #: indices of tokens whose successor is to be predicted
     labels: torch.Tensor
     groups: list[VisualGroup]
+    segments: torch.Tensor  #: int32, where each picture begins among all patches, and their number
 
     def to(self, device: torch.device) -> Batch:
         def move(tensor: torch.Tensor) -> torch.Tensor:
@@ -54,6 +56,7 @@ class Batch:
                 VisualGroup(grid=g.grid, patches=move(g.patches), targets=move(g.targets))
                 for g in self.groups
             ],
+            segments=move(self.segments),
         )
 
 
@@ -66,6 +69,8 @@ def pack(rows: list[Encoded]) -> Batch:
     ]
     ids = np.concatenate([row.ids for row in rows])
     index = np.concatenate(predict)
+    groups = _group(rows, starts)
+    patches = [group.patches.shape[1] for group in groups for _ in range(len(group.patches))]
     return Batch(
         ids_T=torch.from_numpy(ids),
         positions_3T=torch.from_numpy(np.concatenate([row.positions for row in rows], axis=1)),
@@ -73,7 +78,8 @@ def pack(rows: list[Encoded]) -> Batch:
         max_len=max(lengths),
         predict=torch.from_numpy(index),
         labels=torch.from_numpy(ids[index + 1]),
-        groups=_group(rows, starts),
+        groups=groups,
+        segments=torch.tensor([0, *itertools.accumulate(patches)], dtype=torch.int32),
     )
 
 

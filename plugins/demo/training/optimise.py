@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from dataclasses import dataclass, replace
 
@@ -11,27 +12,30 @@ import torch.nn.functional as F
 from torch import nn
 
 from training.batches import BatchPlan, batches
+from training.muon import Muon
 from training.packed import PackedModel
 
 WARMUP_STEPS = 100
 BALANCE_WEIGHT = 0.01
-MEASURE_FROM, MEASURE_TO = 20, 60
+REFIT_EVERY = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
     steps: int
     peak_lr: float
+    #: The rate for Muon on the layers' matrices; without it AdamW trains them too.
+    muon_lr: float | None = None
     #: If set, `steps` is replaced after a few steps by what fits in these minutes.
     fit_minutes: float | None = None
     weight_decay: float = 0.05
     warmup: int = WARMUP_STEPS
 
-    def lr(self, step: int) -> float:
-        """Linear warm-up, then linear decay to zero."""
+    def factor(self, step: int) -> float:
+        """Linear warm-up to one, then linear decay to zero."""
         up = (step + 1) / self.warmup
         down = (self.steps - step) / max(1, self.steps - self.warmup)
-        return self.peak_lr * max(0.0, min(up, down))
+        return max(0.0, min(up, down))
 
 
 def pick_device(smoke: bool) -> torch.device:
@@ -58,32 +62,30 @@ def optimise(
 ) -> Schedule:
     """Train what requires a gradient; returns the schedule as it was run."""
     packed = PackedModel(model)
-    optimiser = _optimiser(model, schedule)
+    optimisers = _optimisers(model, schedule)
     autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else _no_autocast()
     count = schedule.steps if schedule.fit_minutes is None else 1_000_000
     begun = marked = time.monotonic()
     losses: list[torch.Tensor] = []
     for step, batch in enumerate(batches(plan, first_batch, count, num_workers)):
-        for group in optimiser.param_groups:
-            group["lr"] = schedule.lr(step)
+        for group in itertools.chain.from_iterable(o.param_groups for o in optimisers):
+            group["lr"] = group["peak_lr"] * schedule.factor(step)
         moved = batch.to(device)
         with autocast:
             logits, balance = packed(moved)
             loss = F.cross_entropy(logits.float(), moved.labels)
             total = loss + BALANCE_WEIGHT * balance
-        optimiser.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         total.backward()
         nn.utils.clip_grad_norm_(_trained(model), 1.0)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
         losses.append(loss.detach())
-        if schedule.fit_minutes is not None:
-            if step == MEASURE_FROM:
-                _wait(device)
-                marked = time.monotonic()
-            elif step == MEASURE_TO:
-                _wait(device)
-                now = time.monotonic()
-                schedule = _fitted(schedule, step, (now - marked) / (step - MEASURE_FROM), now - begun)
+        if schedule.fit_minutes is not None and step % REFIT_EVERY == REFIT_EVERY - 1:
+            _wait(device)
+            now = time.monotonic()
+            schedule = _fitted(schedule, step, (now - marked) / REFIT_EVERY, now - begun)
+            marked = now
         if step % 100 == 99 or step == schedule.steps - 1 or device.type == "cpu":
             mean = torch.stack(losses).mean().item()
             losses.clear()
@@ -98,27 +100,46 @@ def optimise(
 
 
 def _fitted(schedule: Schedule, step: int, seconds: float, elapsed: float) -> Schedule:
+    """The schedule with as many steps as fit at the present pace, until half of the time is over."""
     assert schedule.fit_minutes is not None
-    # A margin for the growth of steps as the machine's workers fall behind.
     left = schedule.fit_minutes * 60 - elapsed
-    steps = step + int(0.97 * left / seconds)
-    print(f"{seconds * 1e3:.0f} ms a step: {steps} steps", flush=True)
-    return replace(schedule, steps=steps, fit_minutes=None)
+    if left < schedule.fit_minutes * 30:
+        return replace(schedule, fit_minutes=None)
+    return replace(schedule, steps=step + max(1, int(left / seconds)))
 
 
 def _trained(model: nn.Module) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
 
 
-def _optimiser(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
-    matrices = [p for p in _trained(model) if p.ndim > 1]
-    vectors = [p for p in _trained(model) if p.ndim <= 1]
+def _optimisers(model: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers, if the schedule has a rate for it; AdamW otherwise."""
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    inner = {n for n, p in named if p.ndim in (2, 3) and (".layers." in n or ".blocks." in n)}
+    if schedule.muon_lr is None:
+        inner = set()
     groups = [
-        {"params": matrices, "weight_decay": schedule.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {
+            "params": [p for n, p in named if n not in inner and p.ndim > 1],
+            "weight_decay": schedule.weight_decay,
+        },
+        {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    fused = matrices[0].is_cuda
-    return torch.optim.AdamW(groups, lr=schedule.peak_lr, betas=(0.9, 0.95), fused=fused)
+    groups = [group for group in groups if group["params"]]
+    fused = named[0][1].is_cuda
+    optimisers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=schedule.peak_lr, betas=(0.9, 0.95), fused=fused)
+    ]
+    if inner:
+        assert schedule.muon_lr is not None
+        matrices = [p for n, p in named if n in inner]
+        optimisers.append(
+            Muon(matrices, lr=schedule.muon_lr, momentum=0.95, weight_decay=schedule.weight_decay)
+        )
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["peak_lr"] = group["lr"]
+    return optimisers
 
 
 def _wait(device: torch.device) -> None:

@@ -1,11 +1,11 @@
 """The model's forward over packed conversations, with the weights of the transformers model.
 
-transformers pads conversations and runs the vision tower picture by picture. Here conversations lie
-end to end, attention is told where each begins, and pictures of one grid run as one batch. The
+transformers pads conversations and runs the vision tower picture by picture. Here conversations, and
+likewise pictures, lie end to end, and attention is told where each begins. The
 numbers are the same; tests/demo compares them.
 
-Shape suffixes: T packed tokens, H hidden, N heads, D head width, B pictures, P patches of one
-picture, E experts.
+Shape suffixes: T packed tokens, H hidden, N heads, D head width, P packed patches, E experts,
+K chosen experts, O and I out and in.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.attention.varlen import varlen_attn
 
 from training.batches import Batch, VisualGroup
-from training.pixels import MERGE, normalise
+from training.pixels import FRAME_PAIR, MERGE, scale
 
 # The keyword for causal attention changed between releases of torch.
 _CAUSAL: dict[str, Any] = (
@@ -45,12 +45,8 @@ class PackedModel:
         deep: list[torch.Tensor] = []
         if batch.groups:
             targets = torch.cat([group.targets for group in batch.groups])
-            outputs = [self._see(group) for group in batch.groups]
-            rows = torch.cat([output[0] for output in outputs])
+            rows, deep = self._see(batch)
             hidden_TH = hidden_TH.index_copy(0, targets, rows.to(hidden_TH.dtype))
-            deep = [
-                torch.cat([output[1][i] for output in outputs]) for i in range(len(outputs[0][1]))
-            ]
         cos_TD, sin_TD = self._rotary(batch.positions_3T)
         router_logits = []
         for i, layer in enumerate(self.language.layers):
@@ -60,7 +56,7 @@ class PackedModel:
             router_logits.append(logits)
             if i < len(deep):
                 hidden_TH = hidden_TH.index_add(0, targets, deep[i].to(hidden_TH.dtype))
-        last = self.language.norm(hidden_TH.index_select(0, batch.predict))
+        last = _norm(self.language.norm, hidden_TH.index_select(0, batch.predict))
         return self.head(last), _balance_loss(router_logits)
 
     def _rotary(self, positions_3T: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -77,39 +73,30 @@ class PackedModel:
         self, layer: Any, hidden_TH: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, batch: Batch
     ) -> torch.Tensor:
         attention = layer.self_attn
-        x = layer.input_layernorm(hidden_TH)
+        x = _norm(layer.input_layernorm, hidden_TH)
         shape = (len(x), -1, attention.head_dim)
-        q_TND = _rotate(attention.q_norm(attention.q_proj(x).view(shape)), cos, sin)
-        k_TND = _rotate(attention.k_norm(attention.k_proj(x).view(shape)), cos, sin)
+        q_TND = _norm(attention.q_norm, attention.q_proj(x).view(shape))
+        k_TND = _norm(attention.k_norm, attention.k_proj(x).view(shape))
         v_TND = attention.v_proj(x).view(shape)
-        repeats = attention.num_key_value_groups
+        num_heads, repeats = q_TND.shape[1], attention.num_key_value_groups
+        turned_TND = _rotate(torch.cat((q_TND, k_TND), dim=1), cos, sin).to(v_TND.dtype)
+        q_TND, k_TND = turned_TND[:, :num_heads], turned_TND[:, num_heads:]
         k_TND = k_TND.repeat_interleave(repeats, dim=1)
         v_TND = v_TND.repeat_interleave(repeats, dim=1)
-        if x.is_cuda:
-            out = varlen_attn(
-                q_TND.bfloat16(),
-                k_TND.bfloat16(),
-                v_TND.bfloat16(),
-                batch.starts,
-                batch.starts,
-                batch.max_len,
-                batch.max_len,
-                **_CAUSAL,
-            )
-        else:
-            out = _attend_each(q_TND, k_TND, v_TND, batch.starts.tolist())
+        out = _attend(q_TND, k_TND, v_TND, batch.starts, batch.max_len, causal=True)
         return attention.o_proj(out.reshape(len(x), -1))
 
     def _experts(self, layer: Any, hidden_TH: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The mixture's output, and the router's logits."""
         block = layer.mlp
-        x_TH = layer.post_attention_layernorm(hidden_TH)
+        x_TH = _norm(layer.post_attention_layernorm, hidden_TH)
         logits_TE = F.linear(x_TH, block.gate.weight)
         weights_TK, chosen_TK = logits_TE.float().softmax(-1).topk(block.gate.top_k, dim=-1)
         weights_TK = weights_TK / weights_TK.sum(-1, keepdim=True)
         top_k = block.gate.top_k
         order = chosen_TK.flatten().argsort(stable=True)
-        counts = torch.bincount(chosen_TK.flatten(), minlength=block.gate.num_experts)
+        # torch.bincount would wait for the device.
+        counts = F.one_hot(chosen_TK.flatten(), block.gate.num_experts).sum(0)
         ends = counts.cumsum(0).to(torch.int32)
         # index_select, because its gradient is a plain scatter-add.
         rows = x_TH.index_select(0, order // top_k)
@@ -120,33 +107,44 @@ class PackedModel:
         out_TKH = out.index_select(0, back).view(len(x_TH), top_k, -1)
         return (out_TKH * weights_TK.unsqueeze(-1).to(out.dtype)).sum(1), logits_TE
 
-    def _see(self, group: VisualGroup) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Merged rows [B*P/4, H] of the pictures of one grid, and those of the deepstack taps."""
+    def _see(self, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Merged rows [P/4, H] of all pictures, and those of the deepstack taps."""
         visual = self.visual
-        num, num_patches = group.patches.shape[:2]
-        taps, weights, cos, sin = self._grid(group.grid)
-        projection = visual.patch_embed.proj
-        kernel = projection.weight.view(projection.weight.shape[0], -1)
-        x_BPH = F.linear(normalise(group.patches), kernel, projection.bias)
-        x_BPH = x_BPH + (visual.pos_embed(taps) * weights[..., None]).sum(1)
+        x_PH = torch.cat([self._embed(group) for group in batch.groups])
+        factors = [self._grid(group.grid)[1:] for group in batch.groups]
+        numbers = [len(group.patches) for group in batch.groups]
+        cos, sin = (
+            torch.cat([f[i].repeat(n, 1, 1) for f, n in zip(factors, numbers, strict=True)])
+            for i in range(2)
+        )
+        max_len = max(group.patches.shape[1] for group in batch.groups)
         deep = []
         for i, block in enumerate(visual.blocks):
             attention = block.attn
-            qkv = attention.qkv(block.norm1(x_BPH)).view(num, num_patches, 3, attention.num_heads, -1)
-            q, k, v = qkv.unbind(2)
+            qkv = attention.qkv(block.norm1(x_PH)).view(len(x_PH), 3, attention.num_heads, -1)
+            q, k, v = qkv.unbind(1)
             q, k = _rotate(q, cos, sin).to(v.dtype), _rotate(k, cos, sin).to(v.dtype)
-            out = F.scaled_dot_product_attention(
-                q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-            )
-            x_BPH = x_BPH + attention.proj(out.transpose(1, 2).flatten(2))
-            x_BPH = x_BPH + block.mlp(block.norm2(x_BPH))
+            out = _attend(q, k, v, batch.segments, max_len, causal=False)
+            x_PH = x_PH + attention.proj(out.flatten(1))
+            x_PH = x_PH + block.mlp(block.norm2(x_PH))
             if i in visual.deepstack_visual_indexes:
                 merger = visual.deepstack_merger_list[visual.deepstack_visual_indexes.index(i)]
-                deep.append(merger(x_BPH.reshape(num * num_patches, -1)))
-        return visual.merger(x_BPH.reshape(num * num_patches, -1)), deep
+                deep.append(merger(x_PH))
+        return visual.merger(x_PH), deep
+
+    def _embed(self, group: VisualGroup) -> torch.Tensor:
+        """Patches [P, H] of the pictures of one grid, with their learned positions."""
+        projection = self.visual.patch_embed.proj
+        kernel = projection.weight.flatten(1)
+        x = scale(group.patches)
+        if x.shape[-1] * FRAME_PAIR == kernel.shape[1]:
+            # A picture is a pair of equal frames.
+            kernel = projection.weight.sum(2).flatten(1)
+        places = self._grid(group.grid)[0] @ self.visual.pos_embed.weight
+        return (F.linear(x, kernel, projection.bias) + places).flatten(0, 1)
 
     def _grid(self, grid: tuple[int, int]) -> tuple[torch.Tensor, ...]:
-        """Taps into the position table with their weights, and the rotary factors, of one grid."""
+        """The mixture of learned positions of each patch of a grid, and its rotary factors."""
         if grid not in self._grids:
             device = self.visual.pos_embed.weight.device
             height, width = grid
@@ -155,25 +153,24 @@ class PackedModel:
             shape = (height // MERGE, width // MERGE, MERGE, MERGE)
             row, col = rows.expand(shape).flatten(), cols.expand(shape).flatten()
             side = self.visual.num_grid_per_side
-            row_taps, row_weights = _taps(row, height, side)
-            col_taps, col_weights = _taps(col, width, side)
-            taps = (row_taps[:, :, None] * side + col_taps[:, None, :]).flatten(1)
-            weights = (row_weights[:, :, None] * col_weights[:, None, :]).flatten(1)
+            mix = (_mix(row, height, side)[:, :, None] * _mix(col, width, side)[:, None, :]).flatten(1)
             inv_freq = self.visual.rotary_pos_emb.inv_freq.float().cpu()
             angles = torch.cat([row[:, None] * inv_freq, col[:, None] * inv_freq], dim=-1)
             angles = torch.cat([angles, angles], dim=-1)[:, None]
-            tensors = (taps, weights, angles.cos(), angles.sin())
+            tensors = (mix, angles.cos(), angles.sin())
             self._grids[grid] = tuple(tensor.to(device) for tensor in tensors)
         return self._grids[grid]
 
 
-def _taps(index: torch.Tensor, size: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The two neighbours of each index in a table of `side` entries, corners aligned."""
+def _mix(index: torch.Tensor, size: int, side: int) -> torch.Tensor:
+    """Linear interpolation of a table of `side` entries at each index, corners aligned."""
     source = index.float() * (side - 1) / max(size - 1, 1)
-    low = source.floor().long()
-    taps = torch.stack([low, low + 1], dim=1).clamp(max=side - 1)
-    share = source - low
-    return taps, torch.stack([1 - share, share], dim=1)
+    distance = (source[:, None] - torch.arange(side)).abs()
+    return (1 - distance).clamp(min=0)
+
+
+def _norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
+    return F.rms_norm(x, x.shape[-1:], norm.weight.to(x.dtype), norm.variance_epsilon)
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -194,14 +191,25 @@ def _grouped(rows: torch.Tensor, weight_EOI: torch.Tensor, ends: torch.Tensor) -
     return torch.cat(parts)
 
 
-def _attend_each(
-    q_TND: torch.Tensor, k_TND: torch.Tensor, v_TND: torch.Tensor, starts: list[int]
+def _attend(
+    q_TND: torch.Tensor,
+    k_TND: torch.Tensor,
+    v_TND: torch.Tensor,
+    starts: torch.Tensor,
+    max_len: int,
+    *,
+    causal: bool,
 ) -> torch.Tensor:
-    """Causal attention conversation by conversation, where there is no kernel for packed ones."""
+    """Attention within each stretch of tokens."""
+    if q_TND.is_cuda:
+        q, k, v = q_TND.bfloat16(), k_TND.bfloat16(), v_TND.bfloat16()
+        options = _CAUSAL if causal else {}
+        return varlen_attn(q, k, v, starts, starts, max_len, max_len, **options)
     outs = []
-    for start, end in zip(starts, starts[1:], strict=False):
+    bounds = starts.tolist()
+    for start, end in zip(bounds, bounds[1:], strict=False):
         q, k, v = (x[start:end].transpose(0, 1).float() for x in (q_TND, k_TND, v_TND))
-        outs.append(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(0, 1))
+        outs.append(F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(0, 1))
     return torch.cat(outs)
 
 
@@ -212,6 +220,6 @@ def _balance_loss(router_logits: list[torch.Tensor]) -> torch.Tensor:
         probabilities = logits_TE.float().softmax(-1)
         num_experts = logits_TE.shape[-1]
         chosen = probabilities.topk(2, dim=-1).indices.flatten()
-        used = torch.bincount(chosen, minlength=num_experts).float() / len(chosen)
+        used = F.one_hot(chosen, num_experts).float().mean(0)
         losses.append(num_experts * (used * probabilities.mean(0)).sum())
     return torch.stack(losses).mean()

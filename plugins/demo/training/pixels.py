@@ -62,9 +62,14 @@ def pair_times(frame_indices: tuple[int, ...], fps: float) -> list[float]:
     return [(a / fps + b / fps) / 2 for a, b in zip(indices[::2], indices[1::2], strict=True)]
 
 
+def scale(patches: torch.Tensor) -> torch.Tensor:
+    """uint8 values as the processors normalise them."""
+    return (patches.float() / 255.0 - MEAN) / STD
+
+
 def normalise(patches: torch.Tensor) -> torch.Tensor:
     """uint8 patches of pictures or clips as the float32 rows [N, 1536] that the model takes."""
-    scaled = (patches.float() / 255.0 - MEAN) / STD
+    scaled = scale(patches)
     if scaled.shape[-1] == 3 * PATCH * PATCH:
         channels = scaled.unflatten(-1, (3, 1, PATCH * PATCH))
         scaled = channels.expand(*channels.shape[:-2], FRAME_PAIR, PATCH * PATCH).flatten(-3)

@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     schedule = Schedule(
         steps=steps,
         peak_lr=options.lr,
+        muon_lr=options.muon_lr,
         fit_minutes=fit,
         weight_decay=options.weight_decay,
         warmup=min(100, max(1, steps // 2)) if fit is None else 100,
@@ -48,6 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     record = {
         "steps": done.steps,
         "peak_lr": done.peak_lr,
+        "muon_lr": done.muon_lr,
         "batch": size,
         "seed": options.seed,
         "first_batch": options.first_batch,
@@ -65,6 +67,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--fit-minutes", type=float, help="choose the steps to fit this time")
     parser.add_argument("--batch", type=int, default=512, help="conversations in a batch")
     parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--muon-lr", type=float, help="train the layers' matrices with Muon")
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first-batch", type=int, default=0, help="skip the batches of earlier runs")
