@@ -42,6 +42,8 @@ class FastTokenizer(Tokenizer):
         steps = decoder_steps(backend)
         self.is_byte_level = [step["type"] for step in steps] == ["ByteLevel"] and not clean_up_spaces
         self._spell = spelling(steps)
+        #: Bytes of the tokens seen so far; at most one entry for each token.
+        self._text_bytes: dict[int, bytes] = {}
 
     @classmethod
     def load(cls, directory: Path) -> FastTokenizer:
@@ -96,8 +98,13 @@ class FastTokenizer(Tokenizer):
         return self.text_bytes(token_id) if added is None else added.encode()
 
     def text_bytes(self, token_id: int) -> bytes:
-        token = self.backend.id_to_token(token_id)
-        return b"" if token is None else self._spell(token)
+        spelled = self._text_bytes.get(token_id)
+        if spelled is None:
+            token = self.backend.id_to_token(token_id)
+            if token is None:
+                return b""
+            spelled = self._text_bytes[token_id] = self._spell(token)
+        return spelled
 
 
 def _add_missing(backend: Backend, files: TokenizerFiles) -> None:
