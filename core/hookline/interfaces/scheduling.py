@@ -8,9 +8,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from hookline.interfaces.spec import Spec
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +75,8 @@ class WaitingReq(Protocol):
     @property
     def adapter(self) -> str | None: ...
     @property
-    def token_ids(self) -> Sequence[int]:
-        """Prompt plus output so far."""
+    def token_ids(self) -> npt.NDArray[np.int64]:
+        """Prompt plus output so far, [num_tokens]; not to be changed."""
 
     @property
     def namespace(self) -> object:
@@ -92,8 +96,8 @@ class RunningReq(WaitingReq, Protocol):
 
     @property
     def num_owned_slots(self) -> int:
-        """Slots outside the prefix cache that the request holds (whole pages): what retracting it frees at
-        once. Its cached prefix becomes evictable besides, unless others use it too."""
+        """Slots outside the prefix cache that the request holds (whole pages): what retracting it makes
+        available (free or evictable). So becomes its cached prefix, unless others use it too."""
 
 
 class SchedulerView(Protocol):

@@ -1,0 +1,194 @@
+"""build_scheduler: puts a Scheduler together from the parts and the plan's plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hookline.cache.allocator import PagedAllocator
+from hookline.cache.no_cache import NoCache
+from hookline.cache.pools import ReqToTokenPool
+from hookline.cache.radix_cache import RadixCache
+from hookline.config.model_config import ModelConfig
+from hookline.errors import PluginError
+from hookline.interfaces.grammar import GrammarBackend, GrammarEnv
+from hookline.interfaces.scheduling import BatchScheduler, SchedulePolicy, SchedulerEnv
+from hookline.scheduler.adapters import AdapterTable
+from hookline.scheduler.checks import LedgerCheck
+from hookline.scheduler.control import Control
+from hookline.scheduler.execution import Execution
+from hookline.scheduler.finisher import Finisher
+from hookline.scheduler.grammar import GrammarCompiler, GrammarGates
+from hookline.scheduler.inbox import Inbox
+from hookline.scheduler.intake import Intake, IntakeLimits
+from hookline.scheduler.kv_ledger import KVLedger
+from hookline.scheduler.masks import MaskFiller
+from hookline.scheduler.outbox import Outbox
+from hookline.scheduler.pipeline import Pipeline
+from hookline.scheduler.planner import Planner
+from hookline.scheduler.results import Results
+from hookline.scheduler.roster import Roster
+from hookline.scheduler.scheduler import Scheduler
+from hookline.scheduler.stats import Counters, StatsReporter
+from hookline.scheduler.stops import StopChecker, StopTexts
+from hookline.scheduler.waits import GateSource, HoldSource, WaitRoom
+from hookline.text.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from hookline.config.engine_plan import EnginePlan
+    from hookline.config.schema import HooklineConfig
+    from hookline.interfaces.worker import Worker, WorkerInfo
+    from hookline.messages.transport import Receiver, Sender
+    from hookline.plugins.plan import ChosenSpec, PluginPlan
+
+#: Chunk size where resolution left it to the scheduler.
+_DEFAULT_CHUNK = 2048
+
+
+def build_scheduler(
+    plan: EnginePlan,
+    worker: Worker,
+    receiver: Receiver[Any],
+    sender: Sender[Any],
+    *,
+    gate_sources: Sequence[GateSource] = (),
+    hold_sources: Sequence[HoldSource] = (),
+) -> Scheduler:
+    """The scheduler of an engine, its adapters loaded.
+
+    ``receiver`` gives TokenizedRequest, AbortReq and ControlRequest; ``sender`` takes BatchTokenOutput,
+    BatchEmbeddingOutput, ControlReply and SchedulerStats.
+
+    Raises ``PluginError`` when the chosen scheduler or policy cannot be made, ``ModelError`` for an adapter.
+    """
+    config = plan.config
+    info = worker.info
+    model = ModelConfig.load(plan.model_path)
+    allocator = PagedAllocator(info.max_total_tokens, info.page_size, check=config.observability.check_ledger)
+    cache = RadixCache(allocator, config.cache.eviction_policy) if config.cache.enable_prefix_cache else NoCache()
+    ledger = KVLedger(allocator, ReqToTokenPool(info.max_running_requests, info.max_context_len), cache)
+    roster = Roster()
+    counters = Counters()
+    outbox = Outbox(sender)
+    gates = _grammar_gates(plan, config, model, info.vocab_size)
+    waits = WaitRoom([gates, *gate_sources], hold_sources)
+    adapters = AdapterTable(worker, config.lora.max_loras)
+    finisher = Finisher(roster, waits, ledger, adapters, outbox)
+    stats = StatsReporter(roster, waits, ledger, counters, outbox)
+    tokenizer = None if config.model.skip_tokenizer_init else lambda: load_tokenizer(plan.tokenizer_path)
+    limits = _limits(plan.plugins, config, model, info, allocator.num_slots)
+    intake = Intake(limits, roster, waits, adapters, finisher, StopTexts(tokenizer))
+    batch_scheduler, name = _batch_scheduler(plan.plugins, config, info, allocator.num_slots)
+    execution = Execution(roster, ledger, finisher, counters, name)
+    results = Results(roster, finisher, StopChecker(info.vocab_size), outbox, counters)
+    masks = MaskFiller(info.vocab_size, finisher)
+    pipeline = Pipeline(worker, ledger, execution, masks, results, stats, batch_scheduler.on_result)
+    control = Control(
+        worker, roster, waits, ledger, intake, execution, adapters, gates.compiler, pipeline, stats, outbox
+    )
+    for adapter, path in plan.adapters.items():
+        adapters.load(adapter, Path(path))
+    return Scheduler(
+        inbox=Inbox(receiver, roster, intake, finisher, control, outbox),
+        planner=Planner(
+            batch_scheduler,
+            name,
+            execution,
+            roster,
+            waits,
+            ledger,
+            stats,
+            has_prefix_cache=config.cache.enable_prefix_cache,
+        ),
+        pipeline=pipeline,
+        roster=roster,
+        waits=waits,
+        finisher=finisher,
+        control=control,
+        outbox=outbox,
+        stats=stats,
+        check=LedgerCheck(roster, waits, ledger, counters) if config.observability.check_ledger else None,
+        overlap=not config.execution.disable_overlap_schedule,
+    )
+
+
+def _limits(
+    plugins: PluginPlan, config: HooklineConfig, model: ModelConfig, info: WorkerInfo, num_slots: int
+) -> IntakeLimits:
+    poolers = {spec.name: bool(spec.details.get("needs_all_tokens", False)) for spec in plugins.of_kind("poolers")}
+    return IntakeLimits(
+        vocab_size=info.vocab_size,
+        max_context_len=info.max_context_len,
+        max_total_tokens=num_slots,
+        page_size=info.page_size,
+        max_queued_requests=config.schedule.max_queued_requests,
+        enable_priority=config.schedule.enable_priority,
+        low_priority_first=config.schedule.low_priority_first,
+        stream_interval=config.output.stream_interval,
+        eos_token_ids=model.eos_token_ids,
+        poolers=poolers,
+        # A causal model's last hidden state is the one that has seen the whole text.
+        default_pooler=model.pooling.pooling if model.pooling is not None else "last",
+    )
+
+
+def _batch_scheduler(
+    plugins: PluginPlan, config: HooklineConfig, info: WorkerInfo, num_slots: int
+) -> tuple[BatchScheduler, str]:
+    """The chosen scheduler with its policy, and how errors name it."""
+    chunk = config.schedule.chunked_prefill_size
+    policy_spec = plugins.named("schedule_policies", config.schedule.schedule_policy)
+    spec = plugins.one("schedulers")
+    policy = _made(plugins, policy_spec, SchedulePolicy, config.execution.seed)
+    env = SchedulerEnv(
+        policy=policy,
+        config=config.schedule,
+        max_running_requests=info.max_running_requests,
+        max_total_tokens=num_slots,
+        page_size=info.page_size,
+        chunked_prefill_size=_DEFAULT_CHUNK if chunk == "auto" else chunk,
+        max_prefill_tokens=config.schedule.max_prefill_tokens,
+        seed=config.execution.seed,
+        options=plugins.options_of(spec),
+    )
+    return _made(plugins, spec, BatchScheduler, env), f"scheduler '{spec.name}' of {spec.distribution} {spec.version}"
+
+
+def _made(plugins: PluginPlan, spec: ChosenSpec, kind: type, argument: Any) -> Any:
+    """The object of a chosen spec; every error names its distribution."""
+    target = plugins.load(spec)
+    where = f"{spec.kind} '{spec.name}' of {spec.distribution} {spec.version}"
+    if not (isinstance(target, type) and issubclass(target, kind)):
+        raise PluginError(f"{where} is not a subclass of {kind.__module__}.{kind.__name__}")
+    make: Any = target
+    try:
+        return make(argument)
+    except Exception as error:
+        raise PluginError(f"{where} cannot be made: {type(error).__name__}: {error}") from error
+
+
+def _grammar_gates(plan: EnginePlan, config: HooklineConfig, model: ModelConfig, vocab_size: int) -> GrammarGates:
+    chosen = plan.plugins.of_kind("grammar_backends")
+    if not chosen:
+        return GrammarGates(None, frozenset(), "")
+    spec = chosen[0]
+
+    def make() -> GrammarBackend:
+        """Runs in a compiling thread, for the first constrained request."""
+        import transformers
+
+        env = GrammarEnv(
+            tokenizer=transformers.AutoTokenizer.from_pretrained(plan.tokenizer_path),
+            vocab_size=vocab_size,
+            end_token_ids=model.eos_token_ids,
+            options=plan.plugins.options_of(spec),
+        )
+        backend = _made(plan.plugins, spec, GrammarBackend, env)
+        assert isinstance(backend, GrammarBackend)
+        return backend
+
+    compiler = GrammarCompiler(
+        make, timeout=config.grammar.grammar_timeout, max_bytes=config.grammar.grammar_cache_bytes
+    )
+    return GrammarGates(compiler, frozenset(spec.details.get("kinds", ())), spec.name)

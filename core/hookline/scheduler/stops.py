@@ -1,0 +1,120 @@
+"""StopChecker: appends sampled tokens and finds out whether they end the request.
+
+The order for each token: end tokens, the grammar's end, stop strings and regexes in the decoded text, and the
+length last, so that a stop that the last allowed token completes is reported as a stop. Aborts come before all
+of these: they end a request when they arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from hookline.errors import RequestError
+from hookline.messages.outputs import FinishReason
+from hookline.scheduler.outbox import abort_reason, prompt_tail
+from hookline.text.incremental import incremental_detokenizer
+from hookline.text.stops import StopMatcher
+
+if TYPE_CHECKING:
+    from hookline.messages.requests import TokenizedRequest
+    from hookline.scheduler.req import Req
+    from hookline.text.incremental import IncrementalDetokenizer
+    from hookline.text.tokenizer import Tokenizer
+
+
+class StopText:
+    """Looks for the stops of one request in the text of its output."""
+
+    def __init__(self, detokenizer: IncrementalDetokenizer, matcher: StopMatcher) -> None:
+        self._detokenizer = detokenizer
+        self._matcher = matcher
+
+    def feed(self, token_id: int) -> str | None:
+        """The stop that this token completes. Raises ``RequestError`` when a regex takes too long."""
+        match = self._matcher.feed(self._detokenizer.push(token_id))
+        return None if match is None else match.stop
+
+
+class StopTexts:
+    """Makes a ``StopText`` for each request that has stops; loads the tokenizer for the first."""
+
+    def __init__(self, load_tokenizer: Callable[[], Tokenizer] | None) -> None:
+        self._load_tokenizer = load_tokenizer
+        self._tokenizer: Tokenizer | None = None
+
+    def for_request(self, request: TokenizedRequest) -> StopText | None:
+        """``None`` without stops. ``RequestError`` for a bad regex, or when there is no tokenizer."""
+        params = request.sampling_params
+        if not params.stop and not params.stop_regex:
+            return None
+        matcher = StopMatcher(params.stop, params.stop_regex)
+        if self._tokenizer is None:
+            if self._load_tokenizer is None:
+                raise RequestError(
+                    "stop strings need a tokenizer, but this engine has none (skip_tokenizer_init); use stop_token_ids",
+                    param="stop",
+                )
+            self._tokenizer = self._load_tokenizer()
+        # With the flags and context of the detokenizer process, so that both see the same text.
+        detokenizer = incremental_detokenizer(
+            self._tokenizer,
+            prompt_tail(request),
+            skip_special_tokens=params.skip_special_tokens,
+            spaces_between_special_tokens=params.spaces_between_special_tokens,
+        )
+        return StopText(detokenizer, matcher)
+
+
+class StopChecker:
+    """Appends tokens to requests."""
+
+    def __init__(self, vocab_size: int) -> None:
+        self._vocab_size = vocab_size
+
+    def append(self, req: Req, token_ids: Sequence[int]) -> FinishReason | None:
+        """Append the tokens of one step up to the one that ends the request, and say why it ends."""
+        for token_id in token_ids:
+            if not 0 <= token_id < self._vocab_size:
+                message = f"the model gave token id {token_id}, outside the vocabulary of {self._vocab_size}"
+                return abort_reason(RequestError(message, code="invalid_token", status_code=500))
+            reason = self._append(req, token_id)
+            if reason is not None:
+                return reason
+        return None
+
+    def _append(self, req: Req, token_id: int) -> FinishReason | None:
+        if req.matcher is not None:
+            refusal = _accept(req, token_id)
+            if refusal is not None:
+                return refusal
+        output_ids = req.output_ids
+        # The end tokens count as output, but not before min_new_tokens others.
+        may_end = len(output_ids) >= req.params.min_new_tokens
+        output_ids.append(token_id)
+        if token_id in req.end_ids and may_end:
+            return FinishReason(type="stop", matched=token_id)
+        if req.matcher is not None and req.matcher.is_terminated:
+            return FinishReason(type="stop")
+        if req.stop_text is not None:
+            try:
+                stop = req.stop_text.feed(token_id)
+            except RequestError as error:
+                return abort_reason(error)
+            if stop is not None:
+                return FinishReason(type="stop", matched=stop)
+        if len(output_ids) >= req.max_new_tokens:
+            return FinishReason(type="length")
+        return None
+
+
+def _accept(req: Req, token_id: int) -> FinishReason | None:
+    """Advance the grammar; the reason to end the request if the grammar does not take the token."""
+    assert req.matcher is not None
+    try:
+        if req.matcher.accept_token(token_id):
+            return None
+        message = f"the sampled token {token_id} does not fit the grammar"
+    except Exception as error:
+        message = f"the grammar failed on token {token_id}: {type(error).__name__}: {error}"
+    return abort_reason(RequestError(message, code="grammar_failed", status_code=500))
