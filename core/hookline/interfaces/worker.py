@@ -54,7 +54,8 @@ class StepResult:
     input_logprobs: list[list[TokenLogprobs] | None] | None = None
     #: [B] pooled vector on the last chunk of an embedding request, else ``None``.
     embeddings: list[list[float] | None] | None = None
-    #: Requests (indices into B) whose logits were not finite, with what was seen.
+    #: Requests (indices into B) that this pass gave nothing usable for (logits that are not finite, a processor
+    #: or pooler that failed), with what was seen. They end; the others go on.
     faults: dict[int, str] = field(default_factory=dict)
 
 

@@ -78,9 +78,9 @@ class Results:
             self._outbox.add(req)
 
     def _fault(self, req: Req, what: str) -> None:
-        """The model computed no usable numbers for this request; its KV is not worth keeping."""
-        message = f"the model's output for this request is not finite ({what})"
-        self._finisher.fail(req, RequestError(message, code="nonfinite_logits", status_code=500), keep=False)
+        """The worker computed nothing usable for this request; its KV is not worth keeping."""
+        message = f"the model gave no usable output for this request: {what}"
+        self._finisher.fail(req, RequestError(message, code="unusable_output", status_code=500), keep=False)
 
 
 def _take_input_logprobs(req: Req, a_pass: Pass, result: StepResult, index: int) -> None:

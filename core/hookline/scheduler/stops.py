@@ -31,9 +31,9 @@ class StopText:
         self._matcher = matcher
 
     def feed(self, token_id: int) -> str | None:
-        """The stop that this token completes. Raises ``RequestError`` when a regex takes too long."""
+        """The text of the stop that this token completes. Raises ``RequestError`` when a regex takes too long."""
         match = self._matcher.feed(self._detokenizer.push(token_id))
-        return None if match is None else match.stop
+        return None if match is None else match.text
 
 
 class StopTexts:
@@ -56,13 +56,9 @@ class StopTexts:
                     param="stop",
                 )
             self._tokenizer = self._load_tokenizer()
-        # With the flags and context of the detokenizer process, so that both see the same text.
-        detokenizer = incremental_detokenizer(
-            self._tokenizer,
-            prompt_tail(request),
-            skip_special_tokens=params.skip_special_tokens,
-            spaces_between_special_tokens=params.spaces_between_special_tokens,
-        )
+        # Stops may hold special tokens, whether or not these are shown. The detokenizer process looks in the
+        # same text, so both find the same stop.
+        detokenizer = incremental_detokenizer(self._tokenizer, prompt_tail(request), skip_special_tokens=False)
         return StopText(detokenizer, matcher)
 
 
