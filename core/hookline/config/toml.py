@@ -19,8 +19,7 @@ def toml_value(value: Any) -> str:
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, str):
-        # JSON strings are TOML basic strings, but for DEL, which TOML wants escaped.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return _text(value)
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{toml_key(str(key))} = {toml_value(inner)}" for key, inner in value.items()) + "}"
     return "[" + ", ".join(toml_value(item) for item in value) + "]"
@@ -28,4 +27,9 @@ def toml_value(value: Any) -> str:
 
 def toml_key(key: str) -> str:
     """A key, quoted where it must be."""
-    return key if _BARE_KEY.fullmatch(key) else json.dumps(key)
+    return key if _BARE_KEY.fullmatch(key) else _text(key)
+
+
+def _text(value: str) -> str:
+    # JSON strings are TOML basic strings, but for DEL, which TOML wants escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -81,7 +81,7 @@ def plugin_wishes(
     """One wish per kind but models; without a ``model`` what depends on it is left open."""
     wishes = [
         _one("attention_backends", config.attention.attention_backend, features=_attention_features(config, model)),
-        Wish(kind="ops", names=_names(config.execution.ops), setting=KIND_SETTINGS["ops"], many=True, required=False),
+        _ops_wish(config),
         _one("schedulers", config.schedule.scheduler),
         _one("schedule_policies", config.schedule.schedule_policy),
         _grammar_wish(config),
@@ -128,7 +128,7 @@ def _one(kind: str, value: str | None, **more: Any) -> Wish:
 
 
 def _attention_features(config: HooklineConfig, model: ModelConfig | None) -> dict[str, str]:
-    features = {}
+    features = _deterministic(config)
     if config.schedule.enable_mixed_chunk:
         features["mixed"] = "schedule.enable_mixed_chunk"
     if model is not None:
@@ -137,6 +137,23 @@ def _attention_features(config: HooklineConfig, model: ModelConfig | None) -> di
         if any(window is not None and window < length for window in model.layer_windows):
             features["mask.window"] = "the checkpoint's sliding window"
     return features
+
+
+def _deterministic(config: HooklineConfig) -> dict[str, str]:
+    return {"deterministic": "execution.deterministic"} if config.execution.deterministic else {}
+
+
+def _ops_wish(config: HooklineConfig) -> Wish:
+    names = _names(config.execution.ops)
+    if config.execution.deterministic:
+        # Core's own ops are known to give the same numbers in every batch; those of op sets are not.
+        if names and AUTO not in names:
+            raise ConfigError(
+                f"execution.ops names {', '.join(names)}, but execution.deterministic uses core's own ops alone; "
+                "leave one of them out"
+            )
+        return Wish(kind="ops", names=(), setting="execution.deterministic", many=True)
+    return Wish(kind="ops", names=names, setting=KIND_SETTINGS["ops"], many=True, required=False)
 
 
 def _grammar_wish(config: HooklineConfig) -> Wish:
@@ -194,4 +211,4 @@ def _lora_wish(config: HooklineConfig, spec: ModelSpec | None) -> Wish:
         return _one("lora_backends", None)
     if backend == AUTO and spec is not None and "lora" not in spec.features and not adapters:
         return Wish(kind="lora_backends", names=(), setting=f"the model family '{spec.name}', which takes no adapters")
-    return _one("lora_backends", backend, required=bool(adapters))
+    return _one("lora_backends", backend, required=bool(adapters), features=_deterministic(config))

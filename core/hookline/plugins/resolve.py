@@ -67,7 +67,7 @@ class Resolution:
     def reason(self) -> str:
         """Why these were chosen, in a few words."""
         if not self.wish.names:
-            return "none is wanted"
+            return f"none is wanted, by {self.wish.setting}" if self.wish.setting else "none is wanted"
         if not self.wish.is_auto:
             return f"named by {self.wish.setting or 'the caller'}"
         if not self.chosen:
