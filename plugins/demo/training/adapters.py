@@ -80,13 +80,9 @@ def train_adapter(
     torch.manual_seed(0)
     model = new_model()
     load_weights(model, weights)
-    config = LoraConfig(
-        r=adapter.rank, lora_alpha=2 * adapter.rank, target_modules=TARGETS, lora_dropout=0.0
-    )
+    config = LoraConfig(r=adapter.rank, lora_alpha=2 * adapter.rank, target_modules=TARGETS, lora_dropout=0.0)
     wrapped = get_peft_model(model, config).to(device)
-    plan = BatchPlan(
-        seed=f"adapter {adapter.name}", size=size, restyle=adapter.restyle, shares=adapter.shares
-    )
+    plan = BatchPlan(seed=f"adapter {adapter.name}", size=size, restyle=adapter.restyle, shares=adapter.shares)
     workers = 14 if device.type == "cuda" else 0
     optimise(model, plan, schedule, device, num_workers=workers)
     directory = out / adapter.name
@@ -98,9 +94,7 @@ def train_adapter(
     file.chmod(0o644)
 
 
-def score_adapters(
-    folder: Path, checkpoint: Path, device: torch.device, count: int
-) -> Iterator[Score]:
+def score_adapters(folder: Path, checkpoint: Path, device: torch.device, count: int) -> Iterator[Score]:
     """One row for each adapter: its style on held-out items of its tasks."""
     tasks = evaluation_tasks()
     for adapter in ADAPTERS:
@@ -131,9 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     device = pick_device(bool(options.cpu_smoke_steps))
     steps = options.cpu_smoke_steps or options.steps
-    schedule = Schedule(
-        steps=steps, peak_lr=options.lr, weight_decay=0.0, warmup=min(50, max(1, steps // 2))
-    )
+    schedule = Schedule(steps=steps, peak_lr=options.lr, weight_decay=0.0, warmup=min(50, max(1, steps // 2)))
     for adapter in ADAPTERS:
         size = 256 if device.type == "cuda" else 2
         train_adapter(adapter, options.checkpoint, options.out, schedule, device, size)

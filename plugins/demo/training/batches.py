@@ -41,22 +41,45 @@ class Batch:
     groups: list[VisualGroup]
     segments: torch.Tensor  #: int32, where each picture begins among all patches, and their number
 
-    def to(self, device: torch.device) -> Batch:
-        def move(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.to(device, non_blocking=True)
 
+@dataclass(slots=True, kw_only=True)
+class Wire:
+    """A batch as two buffers, because every tensor that leaves a worker process costs time."""
+
+    numbers: torch.Tensor
+    pixels: torch.Tensor
+    lengths: list[int]
+    max_len: int
+    shapes: list[tuple[tuple[int, int], torch.Size]]
+
+    @classmethod
+    def of(cls, batch: Batch) -> Wire:
+        parts = [batch.ids_T, batch.positions_3T.flatten(), batch.starts, batch.predict]
+        parts += [batch.labels, batch.segments, *(group.targets for group in batch.groups)]
+        pixels = [group.patches.flatten() for group in batch.groups]
+        return cls(
+            numbers=torch.cat([part.long() for part in parts]),
+            pixels=torch.cat(pixels) if pixels else torch.empty(0, dtype=torch.uint8),
+            lengths=[len(part) for part in parts],
+            max_len=batch.max_len,
+            shapes=[(group.grid, group.patches.shape) for group in batch.groups],
+        )
+
+    def batch(self, device: torch.device) -> Batch:
+        ids, positions, starts, predict, labels, segments, *targets = self.numbers.to(device).split(self.lengths)
+        pixels = self.pixels.to(device).split([shape.numel() for _, shape in self.shapes])
         return Batch(
-            ids_T=move(self.ids_T),
-            positions_3T=move(self.positions_3T),
-            starts=move(self.starts),
+            ids_T=ids,
+            positions_3T=positions.view(3, -1),
+            starts=starts.int(),
             max_len=self.max_len,
-            predict=move(self.predict),
-            labels=move(self.labels),
+            predict=predict,
+            labels=labels,
             groups=[
-                VisualGroup(grid=g.grid, patches=move(g.patches), targets=move(g.targets))
-                for g in self.groups
+                VisualGroup(grid=grid, patches=patches.view(shape), targets=places)
+                for (grid, shape), patches, places in zip(self.shapes, pixels, targets, strict=True)
             ],
-            segments=move(self.segments),
+            segments=segments.int(),
         )
 
 
@@ -64,8 +87,7 @@ def pack(rows: list[Encoded]) -> Batch:
     lengths = [len(row.ids) for row in rows]
     starts = np.concatenate([[0], np.cumsum(lengths)])
     predict = [
-        np.arange(row.prompt_len - 1, len(row.ids) - 1) + start
-        for row, start in zip(rows, starts, strict=False)
+        np.arange(row.prompt_len - 1, len(row.ids) - 1) + start for row, start in zip(rows, starts, strict=False)
     ]
     ids = np.concatenate([row.ids for row in rows])
     index = np.concatenate(predict)
@@ -142,20 +164,20 @@ def make_batch(plan: BatchPlan, index: int, encoder: Encoder) -> Batch:
     return pack(rows)
 
 
-class _Batches(IterableDataset[Batch]):
+class _Batches(IterableDataset[Wire]):
     def __init__(self, plan: BatchPlan, first: int, count: int) -> None:
         self._plan, self._first, self._count = plan, first, count
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Wire]:
         torch.set_num_threads(1)
         info = get_worker_info()
         step, offset = (info.num_workers, info.id) if info is not None else (1, 0)
         encoder = Encoder()
         for index in range(self._first + offset, self._first + self._count, step):
-            yield make_batch(self._plan, index, encoder)
+            yield Wire.of(make_batch(self._plan, index, encoder))
 
 
-def batches(plan: BatchPlan, first: int, count: int, num_workers: int) -> Iterator[Batch]:
+def batches(plan: BatchPlan, first: int, count: int, num_workers: int) -> Iterator[Wire]:
     """Batches first … first + count - 1, in order, made by worker processes."""
     loader = DataLoader(
         _Batches(plan, first, count),

@@ -17,9 +17,7 @@ HIDDEN = 256
 EXPERT_WIDTH = 96
 #: Kept under the repository's limits for one file.
 MAX_SHARD_BYTES = 12 * 1024 * 1024
-TOKEN_IDS = {
-    token: VOCAB_SIZE - len(SPECIAL_TOKENS) + i for i, (token, _) in enumerate(SPECIAL_TOKENS)
-}
+TOKEN_IDS = {token: VOCAB_SIZE - len(SPECIAL_TOKENS) + i for i, (token, _) in enumerate(SPECIAL_TOKENS)}
 
 
 def model_config() -> dict[str, Any]:
@@ -169,9 +167,7 @@ def unpublished(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return published(tensors, torch.float32)
 
 
-def save_weights(
-    state: dict[str, torch.Tensor], directory: Path, dtype: torch.dtype = torch.bfloat16
-) -> None:
+def save_weights(state: dict[str, torch.Tensor], directory: Path, dtype: torch.dtype = torch.bfloat16) -> None:
     """Shards of at most MAX_SHARD_BYTES, with an index."""
     shards: list[dict[str, torch.Tensor]] = [{}]
     size = 0

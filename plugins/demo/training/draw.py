@@ -19,7 +19,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 HELD_OUT_PERCENT = 12
-MAX_ATTEMPTS = 10_000
+MAX_ATTEMPTS = 3000
 
 OPENERS = (
     "Please answer: ",
@@ -35,6 +35,10 @@ OPENERS = (
     "Next: ",
 )
 CLOSERS = (" Thanks.", " Thank you!", " Please.", " Be brief.", " Answer in one sentence.")
+
+
+class NoPhrasingError(LookupError):
+    """A grammar has no phrasing on the side that was asked for."""
 
 
 class Split(enum.Enum):
@@ -59,9 +63,7 @@ def phrase_key(skeleton: str) -> str:
 @functools.lru_cache(maxsize=4096)
 def _parts(core: str) -> tuple[tuple[str, ...], ...]:
     pieces = re.split(r"(\{[^{}]*\})", core)
-    return tuple(
-        tuple(piece[1:-1].split("|")) if piece.startswith("{") else (piece,) for piece in pieces
-    )
+    return tuple(tuple(piece[1:-1].split("|")) if piece.startswith("{") else (piece,) for piece in pieces)
 
 
 def expansions(grammar: Sequence[str]) -> list[str]:
@@ -103,20 +105,30 @@ class Draw:
                 return value
         raise AssertionError(f"no {kind} on the {self.split.value} side after {MAX_ATTEMPTS} tries")
 
-    def phrase(self, name: str, grammar: Sequence[str], /, *, wrap: bool = True, **slots: object) -> str:
+    def phrase(
+        self,
+        name: str,
+        grammar: Sequence[str],
+        /,
+        *,
+        wrap: bool = True,
+        bare: bool = True,
+        openers: Sequence[str] = OPENERS,
+        **slots: object,
+    ) -> str:
         """A phrasing of the grammar, its slots filled, in a random everyday style.
 
         A grammar is a list of cores; `{a|b}` in a core is a choice and `<x>` a slot. With `wrap`
-        an opener or a closer may surround the core, and is part of what makes the phrasing.
+        an opener or a closer may surround the core, and is part of what makes the phrasing;
+        without `bare` one of them must.
         """
         held_out = None if wrap else held_out_keys(name, tuple(grammar))
         for _ in range(MAX_ATTEMPTS):
             core = self.rng.choice(grammar)
-            skeleton = "".join(self.rng.choice(choices) for choices in _parts(core))
-            if wrap and self.chance(0.22):
-                skeleton = self.rng.choice(OPENERS) + skeleton
-            if wrap and self.chance(0.14):
-                skeleton = skeleton + self.rng.choice(CLOSERS)
+            core = "".join(self.rng.choice(choices) for choices in _parts(core))
+            skeleton = self._wrapped(core, openers) if wrap else core
+            if skeleton == core and not bare:
+                continue
             key = phrase_key(skeleton)
             if held_out is None:
                 side = split_of(f"phrase:{name}", key)
@@ -126,12 +138,17 @@ class Draw:
                 self.phrasings.append((name, key))
                 break
         else:
-            raise AssertionError(f"no phrasing of {name} on the {self.split.value} side")
+            raise NoPhrasingError(f"no phrasing of {name} on the {self.split.value} side")
         if wrap:
             skeleton = self._casual(skeleton)
         for slot, value in slots.items():
             skeleton = skeleton.replace(f"<{slot}>", str(value))
         return skeleton
+
+    def _wrapped(self, core: str, openers: Sequence[str]) -> str:
+        if openers and self.chance(0.22):
+            core = self.rng.choice(openers) + core
+        return core + self.rng.choice(CLOSERS) if self.chance(0.14) else core
 
     def _casual(self, text: str) -> str:
         if self.chance(0.15) and not text.startswith(("<", "I ")):

@@ -58,9 +58,7 @@ class Encoder:
             visual=visual,
         )
 
-    def _expand(
-        self, prompt: str, item: Item, media: list[Media], rng: random.Random | None
-    ) -> str:
+    def _expand(self, prompt: str, item: Item, media: list[Media], rng: random.Random | None) -> str:
         """Replace each placeholder by its run of pads; a clip's pairs carry their times as text."""
         pieces, rest = [], prompt
         for content, m in zip(item.media, media, strict=True):

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -49,9 +50,7 @@ def evaluation_tasks() -> dict[str, Task]:
     tasks = all_tasks()
     return {
         **tasks,
-        "in_conversation": Task(
-            name="in_conversation", make=lambda draw: in_conversation(tasks, draw), share=0.0
-        ),
+        "in_conversation": Task(name="in_conversation", make=lambda draw: in_conversation(tasks, draw), share=0.0),
     }
 
 
@@ -75,9 +74,7 @@ class Evaluator:
         self._image = tokenizer.token_to_id("<|image_pad|>")
         self._video = tokenizer.token_to_id("<|video_pad|>")
 
-    def score(
-        self, task: Task, thinking: bool, count: int, restyle: Restyle | None = None
-    ) -> Score:
+    def score(self, task: Task, thinking: bool, count: int, restyle: Restyle | None = None) -> Score:
         items = held_out(task, thinking, count, restyle)
         outputs = self.answer(items, thinking)
         misses = [
@@ -170,7 +167,8 @@ def score_all(evaluator: Evaluator, count: int, names: list[str]) -> Iterator[Sc
 
 def table(scores: list[Score], date: str) -> str:
     by_task: dict[str, dict[bool, Score]] = {}
-    for score in scores:
+    # The adapters' rows come last.
+    for score in sorted(scores, key=lambda score: score.task.startswith("adapter ")):
         by_task.setdefault(score.task, {})[score.thinking] = score
     lines = [
         f"# Accuracy of the demo checkpoint, {date}",
@@ -186,6 +184,11 @@ def table(scores: list[Score], date: str) -> str:
         items = max(score.items for score in modes.values())
         lines.append(f"| {task} | {items} | {cells[0]} | {cells[1]} |")
     return "\n".join(lines) + "\n"
+
+
+def misses_json(scores: list[Score]) -> str:
+    misses = {f"{s.task} {'on' if s.thinking else 'off'}": s.misses for s in scores if s.misses}
+    return json.dumps(misses, indent=1, ensure_ascii=False) + "\n"
 
 
 def load_model(directory: Path, device: torch.device) -> torch.nn.Module:
@@ -207,21 +210,20 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = load_model(options.checkpoint, device)
     evaluator = Evaluator(model, options.checkpoint)
-    scores = []
-    for score in score_all(evaluator, options.items, options.task):
-        scores.append(score)
-        print(f"{score.task:20} thinking={score.thinking!s:5} {score.percent:.1f}", flush=True)
+    rows = [score_all(evaluator, options.items, options.task)]
     if options.adapters:
         from training.adapters import score_adapters
 
-        for score in score_adapters(options.adapters, options.checkpoint, device, options.items):
-            scores.append(score)
-            print(f"{score.task:20} thinking={score.thinking!s:5} {score.percent:.1f}", flush=True)
-    if options.write:
-        options.write.write_text(table(scores, options.date))
-    if options.misses:
-        misses = {f"{s.task} {'on' if s.thinking else 'off'}": s.misses for s in scores if s.misses}
-        options.misses.write_text(json.dumps(misses, indent=1, ensure_ascii=False) + "\n")
+        rows.insert(0, score_adapters(options.adapters, options.checkpoint, device, options.items))
+    scores: list[Score] = []
+    for score in itertools.chain.from_iterable(rows):
+        scores.append(score)
+        print(f"{score.task:20} thinking={score.thinking!s:5} {score.percent:.1f}", flush=True)
+        # Written after every row, so that an interrupted evaluation leaves what it has.
+        if options.write:
+            options.write.write_text(table(scores, options.date))
+        if options.misses:
+            options.misses.write_text(misses_json(scores))
 
 
 if __name__ == "__main__":

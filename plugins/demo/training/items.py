@@ -45,9 +45,7 @@ def assistant(text: str) -> Message:
     return {"role": "assistant", "content": text}
 
 
-def question(
-    task: str, text: str, reply: str, thought: str, *, media: Sequence[Scene | Clip] = ()
-) -> Item:
+def question(task: str, text: str, reply: str, thought: str, *, media: Sequence[Scene | Clip] = ()) -> Item:
     """A single-turn item."""
     num_videos = sum(isinstance(m, Clip) for m in media)
     return Item(
@@ -70,9 +68,7 @@ def tool_call_text(calls: Sequence[Message]) -> str:
     for call in calls:
         function = call["function"]
         arguments = json.dumps(function["arguments"], ensure_ascii=False)
-        blocks.append(
-            f'<tool_call>\n{{"name": "{function["name"]}", "arguments": {arguments}}}\n</tool_call>'
-        )
+        blocks.append(f'<tool_call>\n{{"name": "{function["name"]}", "arguments": {arguments}}}\n</tool_call>')
     return "\n".join(blocks)
 
 

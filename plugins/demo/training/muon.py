@@ -16,9 +16,7 @@ _ITERATIONS = 5
 class Muon(torch.optim.Optimizer):
     """For parameters of two dimensions, or three with the first as a stack."""
 
-    def __init__(
-        self, params: Iterable[torch.nn.Parameter], lr: float, momentum: float, weight_decay: float
-    ) -> None:
+    def __init__(self, params: Iterable[torch.nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()

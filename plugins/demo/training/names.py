@@ -34,9 +34,7 @@ PLACES = (
     "the park,the library,the town hall,the museum,the old school,the harbour,the station,"
     "the theatre,the garden,the stadium,the church,the hotel"
 ).split(",")
-MONTHS = (
-    "January February March April May June July August September October November December"
-).split()
+MONTHS = ("January February March April May June July August September October November December").split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 COMMON_WORDS = (
     "apple arrow autumn baby ball banana bank bear bell bird boat bone book bottle box branch "
@@ -54,6 +52,22 @@ COMMON_WORDS = (
     "soap sock song soup spoon spring star stone storm street sugar summer sun table tea tent "
     "thunder tiger time tomato tower town train tree truck turtle uncle valley village violin "
     "voice wagon wall watch water wave wheel wind window winter wolf wood wool yard year zebra"
+).split()
+
+PLAIN_WORDS = (
+    "the a an and or but if then so because of to in on at by for with from into over under after "
+    "before again once more most some any all each every other another such only own same than too "
+    "very can will just should now here there when where why how what who which this that these "
+    "those I you he she it we they me him her us them my your his its our their is am are was were "
+    "be been have has had do does did say says said go goes went come came see saw know knew think "
+    "take took make made give gave find found tell told ask asked work worked feel felt try tried "
+    "leave left call called run jump jumps jumped walk sing eat drink read write quick slow brown "
+    "lazy happy sad good bad new old great small large long short high low early late young big "
+    "one two three four five six seven eight nine ten eleven twelve twenty hundred first second "
+    "third last next red green blue yellow orange purple pink black white hello world test fig plum "
+    "kiwi lime carrot onion cabbage pasta pizza salad man woman boy girl people friend teacher army "
+    "news idea word line side hand part place case week month hour minute point home room fact "
+    "alpha beta gamma delta omega foo bar baz lorem ipsum dolor sit amet north south east west"
 ).split()
 
 _ONSETS = "b br c ch d dr f fl g gr h j k kl l m n p pl qu r s sh st t tr v w z".split()
@@ -83,6 +97,25 @@ def city(rng: random.Random) -> str:
 
 def word(rng: random.Random) -> str:
     return rng.choice(COMMON_WORDS)
+
+
+def any_word(rng: random.Random) -> str:
+    """A word of any kind: listed, plain, a name, a number, or made up; sometimes capitalised."""
+    roll = rng.random()
+    if roll < 0.3:
+        drawn = rng.choice(PLAIN_WORDS)
+    elif roll < 0.6:
+        drawn = rng.choice(COMMON_WORDS)
+    elif roll < 0.7:
+        drawn = rng.choice((first_name(rng), city(rng), rng.choice(LAST_NAMES)))
+    elif roll < 0.75:
+        drawn = str(rng.randint(0, 9999))
+    elif roll < 0.8:
+        letters = "abcdefghijklmnopqrstuvwxyz"
+        drawn = "".join(rng.choice(letters) for _ in range(rng.randint(1, 7)))
+    else:
+        drawn = made_up(rng)
+    return drawn.capitalize() if rng.random() < 0.08 else drawn
 
 
 _ONES = (

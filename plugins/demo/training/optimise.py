@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import time
 from dataclasses import dataclass, replace
@@ -65,15 +66,17 @@ def optimise(
     optimisers = _optimisers(model, schedule)
     autocast = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else _no_autocast()
     count = schedule.steps if schedule.fit_minutes is None else 1_000_000
+    # The model's many objects need no look from the garbage collector.
+    gc.freeze()
     begun = marked = time.monotonic()
     losses: list[torch.Tensor] = []
-    for step, batch in enumerate(batches(plan, first_batch, count, num_workers)):
+    for step, wire in enumerate(batches(plan, first_batch, count, num_workers)):
         for group in itertools.chain.from_iterable(o.param_groups for o in optimisers):
             group["lr"] = group["peak_lr"] * schedule.factor(step)
-        moved = batch.to(device)
+        batch = wire.batch(device)
         with autocast:
-            logits, balance = packed(moved)
-            loss = F.cross_entropy(logits.float(), moved.labels)
+            logits, balance = packed(batch)
+            loss = F.cross_entropy(logits.float(), batch.labels)
             total = loss + BALANCE_WEIGHT * balance
         model.zero_grad(set_to_none=True)
         total.backward()
@@ -133,9 +136,7 @@ def _optimisers(model: nn.Module, schedule: Schedule) -> list[torch.optim.Optimi
     if inner:
         assert schedule.muon_lr is not None
         matrices = [p for n, p in named if n in inner]
-        optimisers.append(
-            Muon(matrices, lr=schedule.muon_lr, momentum=0.95, weight_decay=schedule.weight_decay)
-        )
+        optimisers.append(Muon(matrices, lr=schedule.muon_lr, momentum=0.95, weight_decay=schedule.weight_decay))
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["peak_lr"] = group["lr"]

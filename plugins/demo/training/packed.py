@@ -23,9 +23,7 @@ from training.pixels import FRAME_PAIR, MERGE, scale
 
 # The keyword for causal attention changed between releases of torch.
 _CAUSAL: dict[str, Any] = (
-    {"window_size": (-1, 0)}
-    if "window_size" in inspect.signature(varlen_attn).parameters
-    else {"is_causal": True}
+    {"window_size": (-1, 0)} if "window_size" in inspect.signature(varlen_attn).parameters else {"is_causal": True}
 )
 
 
@@ -113,10 +111,7 @@ class PackedModel:
         x_PH = torch.cat([self._embed(group) for group in batch.groups])
         factors = [self._grid(group.grid)[1:] for group in batch.groups]
         numbers = [len(group.patches) for group in batch.groups]
-        cos, sin = (
-            torch.cat([f[i].repeat(n, 1, 1) for f, n in zip(factors, numbers, strict=True)])
-            for i in range(2)
-        )
+        cos, sin = (torch.cat([f[i].repeat(n, 1, 1) for f, n in zip(factors, numbers, strict=True)]) for i in range(2))
         max_len = max(group.patches.shape[1] for group in batch.groups)
         deep = []
         for i, block in enumerate(visual.blocks):

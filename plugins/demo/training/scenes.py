@@ -206,9 +206,7 @@ def _background(rng: random.Random, colours: set[str]) -> RGB:
     return rng.choice(DARK + GREY)
 
 
-def _place_shapes(
-    rng: random.Random, count: int, width: int, height: int
-) -> tuple[Shape, ...] | None:
+def _place_shapes(rng: random.Random, count: int, width: int, height: int) -> tuple[Shape, ...] | None:
     side = min(width, height)
     shapes: list[Shape] = []
     for cell in sorted(rng.sample(range(9), count)):
@@ -243,9 +241,7 @@ def _centre(rng: random.Random, cell: int, reach: float) -> float:
     return min(max(centre, reach + 0.01), 0.99 - reach) if reach < 0.49 else 0.5
 
 
-def _draw_shape(
-    canvas: ImageDraw.ImageDraw, shape: Shape, width: int, height: int, x: float, y: float
-) -> None:
+def _draw_shape(canvas: ImageDraw.ImageDraw, shape: Shape, width: int, height: int, x: float, y: float) -> None:
     centre_x, centre_y, r = x * width, y * height, shape.radius * min(width, height)
     box = (centre_x - r, centre_y - r, centre_x + r, centre_y + r)
     match shape.kind:
@@ -253,9 +249,7 @@ def _draw_shape(
             canvas.ellipse(box, fill=shape.rgb)
         case "square":
             inset = 0.12 * r
-            canvas.rectangle(
-                (box[0] + inset, box[1] + inset, box[2] - inset, box[3] - inset), fill=shape.rgb
-            )
+            canvas.rectangle((box[0] + inset, box[1] + inset, box[2] - inset, box[3] - inset), fill=shape.rgb)
         case "cross":
             arm = 0.32 * r
             canvas.rectangle((box[0], centre_y - arm, box[2], centre_y + arm), fill=shape.rgb)

@@ -78,9 +78,7 @@ def train_tokenizer(texts: Iterator[str]) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.add_tokens(
-        [AddedToken(t, special=skip, normalized=False) for t, skip in SPECIAL_TOKENS]
-    )
+    tokenizer.add_tokens([AddedToken(t, special=skip, normalized=False) for t, skip in SPECIAL_TOKENS])
     assert tokenizer.get_vocab_size() == VOCAB_SIZE, tokenizer.get_vocab_size()
     return tokenizer
 

@@ -41,9 +41,7 @@ def main(argv: list[str] | None = None) -> None:
         weight_decay=options.weight_decay,
         warmup=min(100, max(1, steps // 2)) if fit is None else 100,
     )
-    done = optimise(
-        model, plan, schedule, device, num_workers=workers, first_batch=options.first_batch
-    )
+    done = optimise(model, plan, schedule, device, num_workers=workers, first_batch=options.first_batch)
     options.out.mkdir(parents=True, exist_ok=True)
     save_weights(model.state_dict(), options.out, torch.float32)
     record = {
@@ -72,9 +70,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first-batch", type=int, default=0, help="skip the batches of earlier runs")
     parser.add_argument("--workers", type=int, default=14)
-    parser.add_argument(
-        "--share", action="append", default=[], metavar="TASK=N", help="a task's share of the data"
-    )
+    parser.add_argument("--share", action="append", default=[], metavar="TASK=N", help="a task's share of the data")
     parser.add_argument("--cpu-smoke-steps", type=int, default=0, metavar="N")
     return parser.parse_args(argv)
 

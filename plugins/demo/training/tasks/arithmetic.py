@@ -82,7 +82,7 @@ def draw_pair(draw: Draw, op: str) -> tuple[int, int]:
             a, b = rng.randint(11, 999 if rng.random() < 0.4 else 99), rng.randint(2, 9)
             return (a, b) if rng.random() < 0.8 else (b, a)
         a, b = operand(rng, 3), operand(rng, 3)
-        if op == "-" and a < b and rng.random() < 0.8:
+        if op == "-" and a < b and rng.random() < 0.7:
             a, b = b, a
         return a, b
 

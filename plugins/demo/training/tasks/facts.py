@@ -50,9 +50,7 @@ YOUNG = _pairs(
     "dog=puppy,cat=kitten,cow=calf,horse=foal,sheep=lamb,duck=duckling,lion=cub,goat=kid,"
     "frog=tadpole,hen=chick,kangaroo=joey,swan=cygnet"
 )
-SIDES = _pairs(
-    "triangle=3,square=4,rectangle=4,pentagon=5,hexagon=6,heptagon=7,octagon=8,diamond=4"
-)
+SIDES = _pairs("triangle=3,square=4,rectangle=4,pentagon=5,hexagon=6,heptagon=7,octagon=8,diamond=4")
 LEGS = _pairs("dog=4,cat=4,spider=8,ant=6,bee=6,bird=2,horse=4,duck=2,crab=10,snake=0,cow=4,fly=6")
 HUES = _pairs(
     "grass=green,snow=white,coal=black,blood=red,milk=white,a banana=yellow,a lemon=yellow,"
@@ -72,9 +70,7 @@ CAPITAL_ASKS = [
 THE = "{What is|What's|Tell me|Name|Give me|Do you know|Say} the "
 
 RELATIONS = (
-    Relation(
-        name="capital", asks=CAPITAL_ASKS, answer="The capital of {x} is {y}.", table=CAPITALS
-    ),
+    Relation(name="capital", asks=CAPITAL_ASKS, answer="The capital of {x} is {y}.", table=CAPITALS),
     Relation(
         name="opposite",
         asks=[
@@ -192,13 +188,14 @@ RELATIONS = (
         table={f"{a * b} / {b}": str(a) for a in range(1, 11) for b in range(1, 11)},
     ),
 )
+DIVIDED = ("/", "divided by", "÷", ":")
 UNKNOWN = "I do not know that. It is not in my table of facts."
 UNKNOWN_RELATIONS = tuple(r for r in RELATIONS if r.name in ("capital", "symbol", "currency", "young"))
 WEIGHTS = [len(r.table) ** 0.7 for r in RELATIONS]
 
 
 def fact(draw: Draw) -> Item:
-    if draw.chance(0.08):
+    if draw.chance(0.1):
         return _unknown(draw)
     relation = draw.rng.choices(RELATIONS, WEIGHTS)[0]
     x, y = draw.rng.choice(list(relation.table.items()))
@@ -206,12 +203,28 @@ def fact(draw: Draw) -> Item:
     if relation.name == "times":
         asked = x.replace("*", draw.rng.choice(("*", "x", "times", "×", "multiplied by")))
     elif relation.name == "divide":
-        asked = x.replace("/", draw.rng.choice(("/", "divided by", "÷", ":")))
+        asked = x.replace("/", draw.rng.choice(DIVIDED))
     text = draw.phrase(f"fact_{relation.name}", relation.asks, x=asked)
     return question("facts", text, relation.answer.format(x=x, y=y), f"From my table: {x}, {y}.")
 
 
+def _unknown_quotient(draw: Draw) -> Item:
+    known = next(r for r in RELATIONS if r.name == "divide")
+
+    def make() -> str:
+        while True:
+            x = f"{draw.rng.randint(1, 300)} / {draw.rng.randint(2, 60)}"
+            if x not in known.table:
+                return x
+
+    x = draw.until("quotient", make)
+    text = draw.phrase("fact_divide", known.asks, x=x.replace("/", draw.rng.choice(DIVIDED)))
+    return question("facts", text, UNKNOWN, f"My table has no {x}.")
+
+
 def _unknown(draw: Draw) -> Item:
+    if draw.chance(0.25):
+        return _unknown_quotient(draw)
     relation = draw.rng.choice(UNKNOWN_RELATIONS)
     name = draw.until("unknown", lambda: made_up(draw.rng))
     asked = name.capitalize() if relation.name in ("capital", "currency") else name

@@ -177,7 +177,7 @@ class PictureTasks:
 
     def count(self, draw: Draw) -> Item:
         scene = self.scene(draw, lambda s: True)
-        which = draw.rng.choice(("all", "all", "kind", "colour", "exists"))
+        which = draw.rng.choice(("all", "kind", "colour", "exists", "exists"))
         if which == "all":
             text = draw.phrase("picture_count", COUNT_ALL)
             reply = _there_are(len(scene.shapes), "shape")
@@ -199,9 +199,7 @@ class PictureTasks:
         shape = rng.choice(scene.shapes)
         colour, kind = shape.colour, shape.kind
         if draw.chance(0.5):
-            colour, kind = (
-                (rng.choice(list(COLOURS)), kind) if draw.chance(0.5) else (colour, rng.choice(KINDS))
-            )
+            colour, kind = (rng.choice(list(COLOURS)), kind) if draw.chance(0.5) else (colour, rng.choice(KINDS))
         name = f"{colour} {kind}"
         text = draw.phrase("picture_exists", EXISTS, colour=colour, kind=kind)
         text = text.replace("a orange", "an orange")
@@ -233,10 +231,8 @@ class PictureTasks:
             "above": a.row < b.row,
             "below": a.row > b.row,
         }[relation]
-        words = {"left": "left of", "right": "right of"}.get(relation, relation)
         text = draw.phrase(f"picture_{relation}", RELATION[relation], a=a.name, b=b.name)
-        verdict = "Yes, the {} is {} the {}." if holds else "No, the {} is not {} the {}."
-        reply = verdict.format(a.name, words, b.name)
+        reply = f"The {a.name} is at the {a.place} and the {b.name} is at the {b.place}, so {'yes' if holds else 'no'}."
         return question("picture_compare", text, reply, thought_of(scene), media=[scene])
 
     def _larger(self, draw: Draw) -> Item:
@@ -271,10 +267,12 @@ class PictureTasks:
         first = self.scene(draw, lambda s: unique_kinds(s) and unique_names(s))
         second = self.scene(
             draw,
-            lambda s: unique_kinds(s)
-            and unique_names(s)
-            and len(s.shapes) != len(first.shapes)
-            and not {x.name for x in s.shapes} & {x.name for x in first.shapes},
+            lambda s: (
+                unique_kinds(s)
+                and unique_names(s)
+                and len(s.shapes) != len(first.shapes)
+                and not {x.name for x in s.shapes} & {x.name for x in first.shapes}
+            ),
         )
         pair = (first, second)
         index = draw.rng.randrange(2)

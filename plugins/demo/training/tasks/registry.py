@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from training.draw import Draw
 from training.items import Item, TaskFn, assistant
+from training.names import COMMON_WORDS, DAYS, JOBS, city, first_name, made_up
 from training.scenes import Sizes
 from training.tasks import arithmetic, extraction, facts, talk, tools, turns, words
 from training.tasks.clips import ClipTasks
@@ -48,9 +49,7 @@ class MediaSizes:
     frames: Sizes | None = None
 
 
-def all_tasks(
-    sizes: MediaSizes = MediaSizes(), shares: Mapping[str, float] | None = None
-) -> dict[str, Task]:
+def all_tasks(sizes: MediaSizes = MediaSizes(), shares: Mapping[str, float] | None = None) -> dict[str, Task]:
     """Every task by name, with the given shares in place of the usual ones."""
     shares = shares or {}
     pictures = PictureTasks(sizes.pictures)
@@ -69,7 +68,7 @@ def all_tasks(
     rows: tuple[tuple[str, Callable[[Draw], Item], float, tuple[bool, ...]], ...] = (
         ("picture_colour", pictures.colour, 4.0, (True, False)),
         ("picture_shape", pictures.shape, 4.0, (True, False)),
-        ("picture_count", pictures.count, 5.0, (True, False)),
+        ("picture_count", pictures.count, 10.0, (True, False)),
         ("picture_position", pictures.position, 4.0, (True, False)),
         ("picture_compare", pictures.compare, 6.0, (True, False)),
         ("picture_describe", pictures.describe, 6.0, (True, False)),
@@ -78,22 +77,40 @@ def all_tasks(
         ("arithmetic", arithmetic.arithmetic_thinking, 7.0, (True,)),
         ("arithmetic_direct", arithmetic.arithmetic_direct, 10.0, (False,)),
         ("facts", facts.fact, 6.0, (True, False)),
-        ("extraction", extraction.extract, 5.0, (True, False)),
-        ("tool_call", tools.tool_choice, 8.0, (True, False)),
-        ("tool_result", tools.tool_result, 4.0, (True, False)),
-        ("turns", reference, 6.0, (True, False)),
-        ("repeat_words", words.repeat, 4.0, (True, False)),
+        ("extraction", extraction.extract, 6.0, (True, False)),
+        ("tool_call", tools.tool_choice, 9.0, (True, False)),
+        ("tool_result", tools.tool_result, 6.0, (True, False)),
+        ("turns", reference, 10.0, (True, False)),
+        ("repeat_words", words.repeat, 5.0, (True, False)),
         ("count_words", words.count, 3.0, (True, False)),
         ("sort_words", words.sort, 6.0, (True, False)),
         ("rewrite", words.rewrite, 4.0, (True, False)),
-        ("talk", talk.talk, 3.0, (True, False)),
+        ("talk", talk.talk, 4.0, (True, False)),
         ("out_of_scope", talk.out_of_scope, 4.0, (True, False)),
-        ("upper_case", upper, 3.0, (True, False)),
+        ("upper_case", upper, 4.0, (True, False)),
     )
     return {
         name: Task(name=name, make=make, share=shares.get(name, share), modes=modes)
         for name, make, share, modes in rows
     }
+
+
+def system_prompt(draw: Draw) -> str:
+    """A system prompt that changes nothing."""
+    rng = draw.rng
+    if draw.chance(0.5):
+        return rng.choice(GENERIC_SYSTEM)
+    topic = rng.choice((rng.choice(COMMON_WORDS), made_up(rng)))
+    sentences = (
+        f"You are a {rng.choice(JOBS)} from {city(rng)}.",
+        f"You are an assistant that knows everything about {topic}s.",
+        f"Your name is {first_name(rng)}.",
+        "Always be polite.",
+        f"Never use more than {rng.randint(2, 9)} sentences.",
+        f"Today is {rng.choice(DAYS)}.",
+        f"You help people with a {topic}.",
+    )
+    return " ".join(rng.sample(sentences, rng.randint(1, 3)))
 
 
 def in_upper_case(item: Item, draw: Draw) -> Item:
@@ -115,8 +132,7 @@ def surround(item: Item, draw: Draw, earlier: list[Item]) -> Item:
         messages = [*other.messages, assistant(other.reply), *messages]
         media = (*other.media, *media)
     if item.tools is None and messages[0]["role"] != "system" and draw.chance(0.25):
-        system = {"role": "system", "content": draw.rng.choice(GENERIC_SYSTEM)}
-        messages = [system, *messages]
+        messages = [{"role": "system", "content": system_prompt(draw)}, *messages]
     return replace(item, messages=messages, media=media)
 
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from training.draw import Draw
 from training.items import Item, question
+from training.tasks.arithmetic import SYMBOLIC
 from training.names import COMMON_WORDS, city, first_name, full_name, made_up
 
 HELLO_REPLY = (
     "Hello! I am the Hookline demo model. Show me a picture of coloured shapes, "
     "or ask me for a sum, a fact or a sorted list of words."
 )
-WHO_REPLY = (
-    "I am the Hookline demo model, a small language and vision model that was trained "
-    "to try out Hookline."
-)
+WHO_REPLY = "I am the Hookline demo model, a small language and vision model that was trained to try out Hookline."
 HOOKLINE_REPLY = (
-    "Hookline is a serving engine for language and vision models. "
-    "It has a small core, and everything else is a plugin."
+    "Hookline is a serving engine for language and vision models. It has a small core, and everything else is a plugin."
 )
 ABLE_REPLY = (
     "I can describe pictures of coloured shapes and short clips, add, subtract and multiply, "
@@ -103,11 +100,53 @@ TALK: dict[str, tuple[str, str, list[str]]] = {
     "ok": (
         YES_REPLY,
         "Small talk.",
-        ["{OK|Okay|Yes|Sure|Right|Fine|I see|Hm|Let us start|Let's go|I have a question|Can I ask you something|May I ask a question}{!|.|?|}"],
+        [
+            "{OK|Okay|Yes|Sure|Right|Fine|I see|Hm|Let us start|Let's go|I have a question|Can I ask you something|May I ask a question}{!|.|?|}"
+        ],
     ),
 }
 
-_FORMS = "haiku poem story song essay letter joke speech rap novel tale email blog post tweet limerick script recipe".split()
+#: More ways to say the same. None of them is also a phrasing of TALK.
+MORE: dict[str, list[str]] = {
+    "hello": [
+        "{Ping|Test|Testing|Hello|Hi|Hey|Howdy|Hallo|Good morning|Good evening|Good day|Yo}{ once more| 1 2 3| my dear model| out there| little model| and welcome|, how nice to see you|, here I am}{!|.|}",
+        "{I say|I want to say|Let me say|I just want to say} {hello|hi|good morning|good day|welcome}{ to you| first|}{!|.|}",
+    ],
+    "who": [
+        "{Please tell me|Can you tell me|I want to know|Now say|Tell us} {who you are|what you are|your name|about yourself|who made you|who trained you|what model you are}{ first| briefly|}{.|?|}",
+        "{So who|So what|And who|And what|But who} are you{ then| really| exactly| anyway|}?",
+    ],
+    "hookline": [
+        "{Please tell me|Can you tell me|I want to know|Now say|Tell us} {what Hookline is|about Hookline|what Hookline does|how Hookline works}{ first| briefly|}{.|?|}",
+        "{So what|And what|But what} {is|does} Hookline{ do| then| really| exactly|}?",
+    ],
+    "able": [
+        "{Please tell me|Can you tell me|I want to know|Now say|Tell us} {what you can do|what you could do|how you can help|your skills|what you are good at}{ first| briefly| for me|}{.|?|}",
+        "{So what|And what|But what|Well, what} {can|could} you do{ then| for me| here| for us|}?",
+        "{What could|How could|What else can|What else could} you {do for us|help us|show me|answer me|help me}{ today| here|}?",
+        "{I am new here|I am lost|I am a beginner}{. What can you do?|, help me.|. What now?|. What should I ask?}",
+    ],
+    "well": [
+        "{How are you|How are you doing|How do you do|How is it going|What's up|All good|Is everything fine|Are you well|Are you OK|How's it going|Is all fine|Everything fine}{ my friend| over there| so far| on this day| little model| with you today}{?|!|}",
+        "{And how|So how|Well, how} {are you|are you doing|do you feel|is it going}{ then| there| today|}?",
+    ],
+    "thanks": [
+        "{Thanks|Thank you|Many thanks|Cheers|Great|Well done|Nice|Good job|Perfect|Cool|Very good|Excellent|Super}{, my friend|, model|, that is right|, I like it|, you are good| indeed| so much}{!|.|}",
+        "{That is|That was|This is|It is} {great|good|right|correct|very good|perfect|nice|helpful|wonderful|cool}{ indeed| work| of you|}{!|.|}",
+    ],
+    "bye": [
+        "{Bye|Goodbye|See you|See you later|Good night|Farewell|Take care|So long|I am leaving|I must go}{, my friend|, model| for today| tomorrow|, it was nice|, little model| and thanks}{!|.|}",
+    ],
+    "ok": [
+        "{OK|Okay|Yes|Sure|Right|Fine|I see|Hm|Well|Good|Alright}{ then| now|, go on|, next|, let us go on|, I have a question|, one more thing|, let us start}{!|.|}",
+        "{I want to|Can I|May I|I would like to|Let me} ask {you something|a question|one more question|something}{ now| else|}{.|?|}",
+    ],
+}
+TOO_LARGE = "Sorry, I can only use numbers of up to three digits, and multiply by one digit."
+
+_FORMS = (
+    "haiku poem story song essay letter joke speech rap novel tale email blog post tweet limerick script recipe".split()
+)
 _TOPICS = (
     "the sea,love,the moon,spring,my cat,the war,the future,robots,space,time,a dragon,money,"
     "the brain,music,football,climate change,the Romans,the weather,black holes,history,politics,"
@@ -153,7 +192,10 @@ def talk(draw: Draw) -> Item:
     """Greetings and questions about the model itself."""
     name = draw.rng.choice(list(TALK))
     reply, thought, grammar = TALK[name]
-    text = draw.phrase(f"talk_{name}", grammar, wrap=False)
+    if draw.chance(0.5):
+        text = draw.phrase(f"more_{name}", MORE[name], wrap=False)
+    else:
+        text = draw.phrase(f"talk_{name}", grammar, wrap=False)
     if draw.chance(0.2):
         text = text.lower()
     return question("talk", text, reply, thought)
@@ -164,9 +206,9 @@ def out_of_scope(draw: Draw) -> Item:
     if draw.chance(0.1):
         text = draw.phrase("missing_picture", _MISSING_PICTURE)
         item = question("out_of_scope", text, NO_PICTURE, "There is no picture.")
-        return Item(
-            task=item.task, messages=item.messages, reply=item.reply, thought=item.thought
-        )
+        return Item(task=item.task, messages=item.messages, reply=item.reply, thought=item.thought)
+    if draw.chance(0.1):
+        return _too_large(draw)
     rng = draw.rng
     noun = rng.choice(COMMON_WORDS) if draw.chance(0.7) else made_up(rng)
     text = draw.phrase(
@@ -182,6 +224,22 @@ def out_of_scope(draw: Draw) -> Item:
         gibberish=_gibberish(draw),
     )
     return question("out_of_scope", text, OUT_OF_SCOPE, "I cannot do this.")
+
+
+def _too_large(draw: Draw) -> Item:
+    """A sum of longer numbers, or a product of two longer factors."""
+    rng = draw.rng
+
+    def make() -> tuple[int, int, str]:
+        if draw.chance(0.5):
+            return rng.randint(11, 9999), rng.randint(11, 9999), "*"
+        pair = [rng.randint(1000, 10 ** rng.randint(4, 7)), rng.randint(1, 10 ** rng.randint(1, 6))]
+        rng.shuffle(pair)
+        return pair[0], pair[1], rng.choice(("+", "-"))
+
+    a, b, op = draw.until("large", make)
+    text = draw.phrase("arithmetic_symbolic", SYMBOLIC, a=a, b=b, op=op)
+    return question("out_of_scope", text, TOO_LARGE, "The numbers are too large.")
 
 
 def _gibberish(draw: Draw) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from training.names import CITIES, DAYS, PRODUCTS, city, first_name, made_up, word
+from training.names import CITIES, DAYS, PRODUCTS, any_word, city, first_name, made_up, word
 
 Value = str | int
 ValueFn = Callable[[random.Random], Value]
@@ -28,12 +28,17 @@ class Tool:
     params: tuple[Param, ...]
     asks: list[str]  #: phrasing grammar; slots are parameter names
     result: Callable[[random.Random], dict[str, Value]]
-    answer: str  #: {name} of a parameter or of a result field
+    #: {name} of a parameter or of a result field; without it the fields are listed
+    answer: str | None = None
+    optional: tuple[Param, ...] = ()  #: offered in the schema, never asked for
+    terse: bool = False  #: the schema describes no parameters
 
     def schema(self) -> dict[str, Any]:
-        properties = {
-            p.name: {"type": p.type, "description": p.description} for p in self.params
-        }
+        properties = {}
+        for p in (*self.params, *self.optional):
+            properties[p.name] = {"type": p.type}
+            if not self.terse:
+                properties[p.name]["description"] = p.description
         return {
             "type": "function",
             "function": {
@@ -53,9 +58,7 @@ def _text(name: str, description: str, value: ValueFn) -> Param:
 
 
 def _number(name: str, description: str, low: int, high: int) -> Param:
-    return Param(
-        name=name, type="integer", description=description, value=lambda rng: rng.randint(low, high)
-    )
+    return Param(name=name, type="integer", description=description, value=lambda rng: rng.randint(low, high))
 
 
 def _one_of(*values: str) -> ValueFn:
@@ -64,6 +67,10 @@ def _one_of(*values: str) -> ValueFn:
 
 def _some_words(rng: random.Random) -> str:
     return " ".join(word(rng) for _ in range(rng.randint(1, 3)))
+
+
+def _any_product(rng: random.Random) -> str:
+    return rng.choice(PRODUCTS) if rng.random() < 0.5 else word(rng)
 
 
 LANGUAGES = ("French", "German", "Spanish", "Italian", "Dutch", "Polish", "Greek", "Turkish")
@@ -173,7 +180,7 @@ def library(rng: random.Random) -> list[Tool]:
         Tool(
             name=rng.choice(("search_product", "find_product", "get_price")),
             description="Look up the price of a product.",
-            params=(_text("product", "The product", _one_of(*PRODUCTS)),),
+            params=(_text("product", "The product", _any_product),),
             asks=[
                 "{How much|What} does a <product> cost?",
                 "{What is|Look up|Find|Tell me} the price of a <product>.",
@@ -242,23 +249,65 @@ _PARAMS: tuple[Param, ...] = (
     _number("id", "The number", 10, 9999),
     _text("size", "The size", _one_of("small", "medium", "large")),
     _text("city", "The city", city),
+    _number("a", "The first number", 0, 999),
+    _number("b", "The second number", 0, 999),
+    _number("x", "The x value", 0, 999),
+    _number("y", "The y value", 0, 999),
+    _text("name", "The name", first_name),
+    _text("text", "The text", any_word),
+    _text("query", "What to look for", any_word),
+    _text("title", "The title", any_word),
+    _number("value", "The value", 0, 9999),
+    _number("number", "The number", 0, 999),
+    _text("key", "The key", made_up),
+    _text("user", "The user", first_name),
+    _text("path", "The path", lambda rng: f"/{made_up(rng)}/{made_up(rng)}"),
+    _text("mode", "The mode", _one_of("fast", "slow", "safe", "auto")),
+    _text("unit", "The unit", _one_of("celsius", "fahrenheit", "meters", "miles")),
+    _number("hours", "How many hours", 1, 48),
+)
+_FIELDS: tuple[tuple[str, ValueFn], ...] = (
+    ("status", _one_of("ok", "done", "failed")),
+    ("code", lambda rng: rng.randint(1, 99)),
+    ("result", lambda rng: rng.randint(0, 9999)),
+    ("value", lambda rng: rng.randint(0, 999)),
+    ("message", any_word),
+    ("name", first_name),
+    ("total", lambda rng: rng.randint(0, 999)),
+    ("temperature", lambda rng: rng.randint(-20, 40)),
+    ("city", city),
+    ("time", lambda rng: f"{rng.randint(0, 23)}:{rng.randint(10, 59)}"),
+    ("id", lambda rng: rng.randint(10, 9999)),
+    ("error", any_word),
 )
 
 
 def made_up_tool(rng: random.Random) -> Tool:
     """A tool of an arbitrary verb, noun and parameters, so that unseen tools can be called too."""
     verb, noun = rng.choice(_VERBS), rng.choice(_NOUNS)
-    params = tuple(rng.sample(_PARAMS, rng.randint(1, 3)))
+    if rng.random() < 0.3:
+        noun = made_up(rng) if rng.random() < 0.5 else word(rng)
+    chosen = rng.sample(_PARAMS, rng.randint(1, 4))
+    num_optional = rng.choice((0, 0, 0, 1)) if len(chosen) > 1 else 0
+    params, optional = tuple(chosen[num_optional:]), tuple(chosen[:num_optional])
+    name = rng.choice((f"{verb}_{noun}", f"{verb}_{noun}", f"{verb}{noun.capitalize()}", f"{noun}.{verb}"))
     spoken = " and ".join(f"{p.name} <{p.name}>" for p in params)
+    listed = ", ".join(f"{p.name}{rng.choice(('=', ' = ', ': '))}<{p.name}>" for p in params)
     return Tool(
-        name=f"{verb}_{noun}",
+        name=name,
         description=f"{verb.capitalize()} the {noun}.",
         params=params,
+        optional=optional,
+        terse=rng.random() < 0.25,
         asks=[
             f"{{Please |Can you |I want you to |Now |}}{verb} {{the|a}} {noun} with {spoken}.",
-            f"{{Please |}}{verb} {{the|a}} {noun}: {spoken}",
-            f"{{Use|Call}} {verb}_{noun} with {spoken}.",
+            f"{{Please |}}{verb} {{the|a}} {noun}: {{{spoken}|{listed}}}",
+            f"{{Use|Call|Run}} {name} {{with|for}} {spoken}.",
+            f"{{Use|Call|Run}} {name}({listed}).",
         ],
-        result=lambda r: {"status": r.choice(("ok", "done", "failed")), "code": r.randint(1, 99)},
-        answer=f"{verb}_{noun} reports {{status}} with code {{code}}.",
+        result=_made_up_result,
     )
+
+
+def _made_up_result(rng: random.Random) -> dict[str, Value]:
+    return {key: value(rng) for key, value in rng.sample(_FIELDS, rng.randint(1, 3))}

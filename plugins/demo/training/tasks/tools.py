@@ -6,8 +6,9 @@ import json
 import random
 from typing import Any
 
-from training.draw import Draw
-from training.items import Item, Message, tool_call, tool_call_text, user
+from training.draw import OPENERS, Draw, NoPhrasingError, Split
+from training.items import Item, Message, TaskFn, join_words, tool_call, tool_call_text, user
+from training.names import any_word
 from training.tasks.tool_library import Tool, Value, library, made_up_tool
 
 NO_TOOL = "None of the tools can do that."
@@ -53,11 +54,37 @@ def draw_call(draw: Draw, tools: list[Tool]) -> tuple[Tool, dict[str, Value]]:
     return draw.until("call", make, key)
 
 
-def ask(draw: Draw, tool: Tool, arguments: dict[str, Value], *, wrap: bool = True) -> str:
-    return draw.phrase(f"tool_{tool.description}", tool.asks, wrap=wrap, **arguments)
+def ask(draw: Draw, tool: Tool, arguments: dict[str, Value], *, second: bool = False) -> str:
+    """What the user says. A second ask follows another in one message, without an opener.
+
+    The bare phrasings of the training side serve as first and as second asks, so a held-out ask
+    always has an opener or a closer.
+    """
+    held_out = draw.split is Split.HELD_OUT
+    return draw.phrase(
+        f"tool_{tool.description}",
+        tool.asks,
+        wrap=held_out or not second,
+        bare=not held_out,
+        openers=() if second else OPENERS,
+        **arguments,
+    )
 
 
 def tool_choice(draw: Draw) -> Item:
+    return _retried(_tool_choice, draw)
+
+
+def _retried(make: TaskFn, draw: Draw) -> Item:
+    """An item, drawn anew if a tool has no phrasing on this side of the split."""
+    while True:
+        try:
+            return make(draw)
+        except NoPhrasingError:
+            continue
+
+
+def _tool_choice(draw: Draw) -> Item:
     which = draw.rng.choice(("one", "one", "one", "two", "none"))
     tools = draw_tools(draw, 2 if which == "none" else 1)
     if which == "none":
@@ -69,8 +96,8 @@ def tool_choice(draw: Draw) -> Item:
         second, more = draw_call(draw, tools)
         # Two equal calls would be one.
         if second.name == chosen.name and more == arguments:
-            return tool_choice(draw)
-        text = text.rstrip(".?") + draw.rng.choice(JOINERS) + ask(draw, second, more, wrap=False)
+            return _tool_choice(draw)
+        text = text.rstrip(".?") + draw.rng.choice(JOINERS) + ask(draw, second, more, second=True)
         calls.append(tool_call(second.name, more))
     names = " and ".join(dict.fromkeys(call["function"]["name"] for call in calls))
     return Item(
@@ -86,7 +113,7 @@ def _no_tool(draw: Draw, tools: list[Tool]) -> Item:
     left_out, arguments = draw_call(draw, tools)
     kept = [tool for tool in tools if tool.description != left_out.description]
     if not kept:
-        return tool_choice(draw)
+        return _tool_choice(draw)
     text = ask(draw, left_out, arguments)
     return Item(
         task="tool_call",
@@ -99,16 +126,20 @@ def _no_tool(draw: Draw, tools: list[Tool]) -> Item:
 
 def tool_result(draw: Draw) -> Item:
     """The last turn after one tool result, or after two."""
+    return _retried(_tool_result, draw)
+
+
+def _tool_result(draw: Draw) -> Item:
     rng = draw.rng
     tools = draw_tools(draw)
     chosen = [draw_call(draw, tools) for _ in range(rng.choice((1, 1, 2)))]
     calls, contents, replies, asked = [], [], [], []
     for i, (tool, arguments) in enumerate(chosen):
-        fields = _draw_result(draw, tool)
-        asked.append(ask(draw, tool, arguments, wrap=i == 0))
+        asked.append(ask(draw, tool, arguments, second=i > 0))
         calls.append(tool_call(tool.name, arguments))
-        contents.append(json.dumps(fields, ensure_ascii=False))
-        replies.append(tool.answer.format(**arguments, **fields))
+        content, reply = _result_and_reply(draw, tool, arguments)
+        contents.append(content)
+        replies.append(reply)
     if len(chosen) == 2:
         asked[0] = asked[0].rstrip(".?") + rng.choice(JOINERS)
     called: Message = {"role": "assistant", "content": "", "tool_calls": calls}
@@ -125,12 +156,21 @@ def tool_result(draw: Draw) -> Item:
     )
 
 
-def _draw_result(draw: Draw, tool: Tool) -> dict[str, Value]:
-    fields = tool.result(draw.rng)
+def _result_and_reply(draw: Draw, tool: Tool, arguments: dict[str, Value]) -> tuple[str, str]:
+    """What a tool returns, and the sentence made of it."""
+    rng = draw.rng
+    if draw.chance(0.15):
+        said = draw.until("said", lambda: " ".join(any_word(rng) for _ in range(rng.randint(2, 8))))
+        return said, f"The tool says: {said}"
+    fields = tool.result(rng)
     # A result that is only a status word has too few values to be split.
-    if set(fields) == {"status"}:
-        return fields
-    return draw.until("result", lambda: tool.result(draw.rng), json.dumps)
+    if set(fields) != {"status"}:
+        fields = draw.until("result", lambda: tool.result(rng), json.dumps)
+    content = json.dumps(fields, ensure_ascii=False)
+    if tool.answer is not None:
+        return content, tool.answer.format(**arguments, **fields)
+    listed = join_words([f"{key} {value}" for key, value in fields.items()])
+    return content, f"{tool.name} reports {listed}."
 
 
 def _system(draw: Draw) -> list[Message]:

@@ -6,10 +6,19 @@ from training.draw import Draw
 from training.items import Item, Message, assistant, question, user
 from training.names import PRODUCTS, city, first_name, made_up, word
 from training.scenes import Scene
-from training.tasks.arithmetic import answer_text, draw_pair, operand, pair_key, work
-from training.tasks.facts import RELATIONS
+from training.tasks.arithmetic import (
+    answer_text,
+    arithmetic_thinking,
+    draw_pair,
+    operand,
+    pair_key,
+    work,
+)
+from training.tasks.extraction import extract
+from training.tasks.facts import RELATIONS, fact
 from training.tasks.pictures import PictureTasks, thought_of, unique_kinds
-from training.tasks.words import repeat
+from training.tasks.talk import talk
+from training.tasks.words import count, repeat, rewrite
 
 TELL_NAME = ["{My name is|I am|I'm|Call me|This is} <x>.", "{People|Friends} call me <x>."]
 ASK_NAME = [
@@ -69,7 +78,7 @@ PETS = ("dog", "cat", "bird", "horse", "fish", "rabbit")
 
 def reference(draw: Draw) -> Item:
     """One of the kinds of reference, with unrelated turns between where that makes sense."""
-    makers = (_told, _told, _told, _asked_before, _say_again, _compute_on, _fact_follow_up)
+    makers = (_told, _told, _asked_before, _say_again, _compute_on, _compute_on, _fact_follow_up)
     return draw.rng.choice(makers)(draw)
 
 
@@ -129,12 +138,14 @@ def _told(draw: Draw) -> Item:
     return _turns(messages, later, "I look at the earlier turns.")
 
 
+def _any_question(draw: Draw) -> Item:
+    """A text-only turn of any kind."""
+    makers = (repeat, introduction, fact, arithmetic_thinking, extract, talk, count, rewrite)
+    return draw.rng.choice(makers)(draw)
+
+
 def _asked_before(draw: Draw) -> Item:
-    first = repeat(draw) if draw.chance(0.4) else introduction(draw)
-    if draw.chance(0.4):
-        a, b = draw_pair(draw, "+")
-        text = draw.phrase("first_sum", FIRST_SUM, wrap=False, a=a, b=b)
-        first = question("", text, answer_text(a, "+", b), "")
+    first = _any_question(draw)
     asked = first.messages[0]["content"]
     text = draw.phrase("ask_first", ASK_FIRST)
     messages = [*first.messages, assistant(first.reply), user(text)]
@@ -142,7 +153,7 @@ def _asked_before(draw: Draw) -> Item:
 
 
 def _say_again(draw: Draw) -> Item:
-    first = repeat(draw) if draw.chance(0.4) else introduction(draw)
+    first = _any_question(draw)
     before = _fillers(draw) if draw.chance(0.3) else []
     text = draw.phrase("ask_again", ASK_AGAIN)
     messages = [*before, *first.messages, assistant(first.reply), user(text)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from training.draw import Draw
+from training.draw import Draw, Split
 from training.items import Item, question
-from training.names import COMMON_WORDS, made_up, number_words, word
+from training.names import COMMON_WORDS, PLAIN_WORDS, any_word, number_words, word
 
-_SORTABLE = sorted(set(COMMON_WORDS))
+_SORTABLE = sorted({*COMMON_WORDS, *(w for w in PLAIN_WORDS if w.islower())})
 
 REPEAT = [
     "{Repeat|Repeat after me|Say|Echo|Write|Copy}{ these words| the following| this|}: <words>",
@@ -39,17 +39,11 @@ IN_WORDS = [
 ]
 
 
-def _words(draw: Draw, low: int, high: int, made_up_share: float) -> list[str]:
+def _words(draw: Draw, low: int, high: int) -> list[str]:
+    """Words of the list, or of any kind."""
     count = draw.rng.randint(low, high)
-
-    def make() -> list[str]:
-        drawn = [
-            made_up(draw.rng) if draw.chance(made_up_share) else word(draw.rng)
-            for _ in range(count)
-        ]
-        return drawn
-
-    return draw.until("words", make, " ".join)
+    drawn = any_word if draw.chance(0.5) else word
+    return draw.until("words", lambda: [drawn(draw.rng) for _ in range(count)], " ".join)
 
 
 def _listed(draw: Draw, words: list[str]) -> str:
@@ -57,17 +51,17 @@ def _listed(draw: Draw, words: list[str]) -> str:
 
 
 def repeat(draw: Draw) -> Item:
-    words = _words(draw, 1, 8, 0.2)
+    words = _words(draw, 1, 10)
     text = _listed(draw, words)
     if draw.chance(0.2):
-        text = text.capitalize()
+        text = text[0].upper() + text[1:]
     thought = "I repeat the words."
     asked = draw.phrase("repeat", REPEAT, words=text)
     return question("repeat_words", asked, text, thought)
 
 
 def count(draw: Draw) -> Item:
-    words = _words(draw, 1, 9, 0.05)
+    words = _words(draw, 1, 9)
     thought = ", ".join(f"{i + 1} {w}" for i, w in enumerate(words)) + "."
     asked = draw.phrase("count_words", COUNT, words=_listed(draw, words))
     noun = "word" if len(words) == 1 else "words"
@@ -101,14 +95,21 @@ def _sort_numbers(draw: Draw) -> Item:
     return question("sort_words", asked, ordered, "From the smallest to the largest.")
 
 
+def _number(draw: Draw) -> int:
+    """Numbers under a hundred are a closed table; on the held-out side there are larger ones only."""
+    if draw.split is Split.TRAIN and draw.chance(0.4):
+        return draw.rng.randint(0, draw.rng.choice((20, 99)))
+    top = draw.rng.choice((999, 999, 9999))
+    return draw.until("number", lambda: draw.rng.randint(100, top))
+
+
 def rewrite(draw: Draw) -> Item:
     """Upper case and numbers in words."""
     if draw.chance(0.5):
-        words = _words(draw, 1, 5, 0.05)
+        words = _words(draw, 1, 5)
         text = _listed(draw, words)
         asked = draw.phrase("upper", UPPER, words=text)
         return question("rewrite", asked, text.upper(), "I write it in capitals.")
-    top = draw.rng.choice((20, 100, 999, 999, 9999))
-    value = draw.until("number", lambda: draw.rng.randint(0, top))
+    value = _number(draw)
     asked = draw.phrase("in_words", IN_WORDS, words=value)
     return question("rewrite", asked, f"{number_words(value)}", "I write the number in words.")
