@@ -3,62 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from hookline.config.device import DeviceFacts
 from hookline.config.engine_plan import EnginePlan
-from hookline.config.resolve import resolve_engine
-from hookline.config.sources import load_config
 from hookline.errors import PluginError, ResolutionError
-from hookline.plugins.manager import load_plugins
-from tests.factories.distributions import hook, install, only, write_checkpoint
-
-CPU = DeviceFacts(has_cuda=False, reason="a test")
-
-#: The least that an engine needs: a model, attention, a scheduler, a policy.
-BASIS = (
-    hook("models", '[ModelSpec(name="fake", target="PACKAGE:M", architectures=("FakeForCausalLM",))]'),
-    hook("attention_backends", '[AttentionBackendSpec(name="plain", target="PACKAGE:A")]'),
-    hook("schedulers", '[SchedulerSpec(name="simple", target="PACKAGE:S")]'),
-    hook("schedule_policies", '[SchedulePolicySpec(name="fcfs", target="PACKAGE:P")]'),
-)
-
-
-class Bench:
-    """A place where plugins are installed and engines resolved."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._site = folder / "site"
-        self._site.mkdir()
-        install(self._site, "basis", *BASIS)
-        self.checkpoint = write_checkpoint(folder / "checkpoint")
-        only(monkeypatch, [self._site])
-
-    def offer(self, kind: str, body: str, *, plugin: str = "mine", **files: str) -> None:
-        """Install a plugin that offers ``body``; ``files`` are modules beside it."""
-        fake = install(self._site, plugin, hook(kind, body))
-        for name, source in files.items():
-            (self._site / fake.package / f"{name}.py").write_text(source)
-
-    def resolve(self, *, for_server: bool = False, **keywords: Any) -> EnginePlan:
-        """The plan for the checkpoint, or for ``model``."""
-        keywords.setdefault("model", str(self.checkpoint))
-        config = load_config(environ={}, keywords=keywords).config
-        return resolve_engine(config, load_plugins(config), for_server=for_server, device=CPU)
+from tests.factories.distributions import write_checkpoint
+from tests.factories.plugin_bench import PluginBench
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    return Bench(tmp_path, monkeypatch)
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PluginBench:
+    return PluginBench(tmp_path, monkeypatch)
 
 
 def names(plan: EnginePlan, kind: str) -> list[str]:
     return [spec.name for spec in plan.plugins.of_kind(kind)]
 
 
-def test_hook_models(bench: Bench) -> None:
+def test_hook_models(bench: PluginBench) -> None:
     bench.offer("models", '[ModelSpec(name="other", target="PACKAGE:M", architectures=("OtherModel",))]')
     write_checkpoint(bench.checkpoint, "OtherModel")
     plan = bench.resolve()
@@ -66,7 +29,7 @@ def test_hook_models(bench: Bench) -> None:
     assert plan.refusals["models"] == {"fake": ["is for FakeForCausalLM"]}
 
 
-def test_hook_models_of_one_architecture_need_a_preference(bench: Bench) -> None:
+def test_hook_models_of_one_architecture_need_a_preference(bench: PluginBench) -> None:
     bench.offer("models", '[ModelSpec(name="better", target="PACKAGE:M", architectures=("FakeForCausalLM",))]')
     with pytest.raises(PluginError, match=r"is offered by fake-mine 1\.0 and fake-basis 1\.0; say which one wins"):
         bench.resolve()
@@ -88,7 +51,7 @@ class Source(CheckpointSource):
 """
 
 
-def test_hook_checkpoint_sources(bench: Bench) -> None:
+def test_hook_checkpoint_sources(bench: PluginBench) -> None:
     bench.offer(
         "checkpoint_sources",
         '[CheckpointSourceSpec(name="s", target="PACKAGE.source:Source", default="built-in", '
@@ -101,7 +64,7 @@ def test_hook_checkpoint_sources(bench: Bench) -> None:
         assert plan.served_model_name == "built-in"
 
 
-def test_hook_poolers(bench: Bench) -> None:
+def test_hook_poolers(bench: PluginBench) -> None:
     bench.offer(
         "poolers",
         '[PoolerSpec(name="mean", target="PACKAGE:P", needs_all_tokens=True), '
@@ -113,7 +76,7 @@ def test_hook_poolers(bench: Bench) -> None:
     assert plan.refusals["poolers"] == {"gpu": ["runs on cuda, the device is cpu"]}
 
 
-def test_hook_attention_backends(bench: Bench) -> None:
+def test_hook_attention_backends(bench: PluginBench) -> None:
     bench.offer("attention_backends", '[AttentionBackendSpec(name="fast", target="PACKAGE:A", priority=3)]')
     plan = bench.resolve()
     assert names(plan, "attention_backends") == ["fast"]
@@ -121,7 +84,7 @@ def test_hook_attention_backends(bench: Bench) -> None:
     assert names(bench.resolve(attention_backend="plain"), "attention_backends") == ["plain"]
 
 
-def test_hook_ops(bench: Bench) -> None:
+def test_hook_ops(bench: PluginBench) -> None:
     bench.offer(
         "ops",
         '[OpSetSpec(name="low", target="PACKAGE:o", ops=frozenset({"rotary"})), '
@@ -134,7 +97,7 @@ def test_hook_ops(bench: Bench) -> None:
     assert names(bench.resolve(ops=[]), "ops") == []
 
 
-def test_hook_lora_backends(bench: Bench) -> None:
+def test_hook_lora_backends(bench: PluginBench) -> None:
     bench.offer("lora_backends", '[LoRABackendSpec(name="deltas", target="PACKAGE:L")]')
     # The model of the basis declares no adapters, so the backend is not even loaded ...
     assert names(bench.resolve(), "lora_backends") == []
@@ -152,25 +115,25 @@ def test_hook_lora_backends(bench: Bench) -> None:
     assert plan.adapters == {"a": str(bench.checkpoint)}
 
 
-def test_hook_logits_processors(bench: Bench) -> None:
+def test_hook_logits_processors(bench: PluginBench) -> None:
     bench.offer("logits_processors", '[LogitsProcessorSpec(name=n, target="PACKAGE:L") for n in ("b", "a")]')
     assert names(bench.resolve(), "logits_processors") == ["a", "b"]
 
 
-def test_hook_schedulers(bench: Bench) -> None:
+def test_hook_schedulers(bench: PluginBench) -> None:
     bench.offer("schedulers", '[SchedulerSpec(name="other", target="PACKAGE:S", priority=-1)]')
     assert names(bench.resolve(), "schedulers") == ["simple"]
     assert names(bench.resolve(scheduler="other"), "schedulers") == ["other"]
 
 
-def test_hook_schedule_policies(bench: Bench) -> None:
+def test_hook_schedule_policies(bench: PluginBench) -> None:
     bench.offer("schedule_policies", '[SchedulePolicySpec(name="lpm", target="PACKAGE:P", priority=9)]')
     # The policy is named by the schema's default, so a priority does not replace it.
     assert names(bench.resolve(), "schedule_policies") == ["fcfs"]
     assert names(bench.resolve(schedule_policy="lpm"), "schedule_policies") == ["lpm"]
 
 
-def test_hook_grammar_backends(bench: Bench) -> None:
+def test_hook_grammar_backends(bench: PluginBench) -> None:
     assert names(bench.resolve(), "grammar_backends") == []
     bench.offer("grammar_backends", '[GrammarBackendSpec(name="g", target="PACKAGE:G", kinds=frozenset({"regex"}))]')
     plan = bench.resolve()
@@ -179,7 +142,7 @@ def test_hook_grammar_backends(bench: Bench) -> None:
     assert names(bench.resolve(skip_tokenizer_init=True), "grammar_backends") == []
 
 
-def test_hook_reasoning_parsers(bench: Bench) -> None:
+def test_hook_reasoning_parsers(bench: PluginBench) -> None:
     bench.offer(
         "reasoning_parsers",
         '[ReasoningParserSpec(name="think", target="PACKAGE:R", template_markers=("<think>", "</think>"))]',
@@ -192,7 +155,7 @@ def test_hook_reasoning_parsers(bench: Bench) -> None:
     assert names(bench.resolve(reasoning_parser=None), "reasoning_parsers") == []
 
 
-def test_hook_function_call_parsers(bench: Bench) -> None:
+def test_hook_function_call_parsers(bench: PluginBench) -> None:
     bench.offer(
         "function_call_parsers", '[FunctionCallParserSpec(name=n, target="PACKAGE:F") for n in ("mine", "other")]'
     )
@@ -202,7 +165,7 @@ def test_hook_function_call_parsers(bench: Bench) -> None:
     assert names(bench.resolve(tool_call_parser="other"), "function_call_parsers") == ["other"]
 
 
-def test_hook_api_families(bench: Bench) -> None:
+def test_hook_api_families(bench: PluginBench) -> None:
     bench.offer(
         "api_families",
         '[ApiFamilySpec(name="native", target="PACKAGE:N", paths=("/a",)), '

@@ -100,24 +100,23 @@ def explain(
     spec_type_of(kind)
     draft = _Draft(config)
     _fill_device(draft, device)
-    settled = problem = None
+    for_server = kind == ApiFamilySpec.kind
+    model = note = None
     try:
-        settled = _settle_model(draft, registry)
+        model = _settle_model(draft, registry)
     except (ModelError, PluginError, ConfigError) as exc:
-        problem = f"without a model, what depends on it is not checked: {exc}"
-    wishes = _wishes(draft, registry, settled, for_server=True)
-    wish = next((wish for wish in wishes if wish.kind == kind), Wish(kind=kind, many=True, required=False))
+        note = f"without a model, what depends on it is not checked: {exc}"
+    wishes = {wish.kind: wish for wish in _wishes(draft, registry, model, for_server=for_server)}
+    # Kinds that no engine chooses by resolution (checkpoint sources): all that fit.
+    wish = wishes.get(kind, Wish(kind=kind, many=True, required=False))
     try:
-        if settled is not None:
-            return _choose_plugins(draft, registry, settled, for_server=True)[kind], problem
-        return resolve_wish(registry, wish, draft.context(settled)), problem
-    except KeyError:
-        # A kind that engines do not choose from by resolution (checkpoint sources).
-        return resolve_wish(registry, wish, draft.context(settled)), problem
+        if model is not None and kind in wishes:
+            return _choose_plugins(draft, registry, model, for_server)[kind], note
+        return resolve_wish(registry, wish, draft.context(model)), note
     except (PluginError, ConfigError) as exc:
-        context = draft.context(settled)
         free = Wish(kind=kind, many=True, required=False, features=wish.features, excluded=wish.excluded)
-        return Resolution(wish=wish, chosen=(), refusals=resolve_wish(registry, free, context).refusals), str(exc)
+        refusals = resolve_wish(registry, free, draft.context(model)).refusals
+        return Resolution(wish=wish, chosen=(), refusals=refusals), str(exc)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,16 +279,12 @@ def _choose_plugins(draft: _Draft, registry: Registry, model: _Model, for_server
 
 def _page_size(answers: Mapping[str, Resolution]) -> tuple[int, str]:
     """1 unless a chosen plugin works with larger pages only; then the smallest size that all take."""
-    bound = {
-        offer: offer.spec.requires.page_sizes
-        for answer in answers.values()
-        for offer in answer.chosen
-        if offer.spec.requires.page_sizes
-    }
-    for offer, sizes in bound.items():
+    bound = [offer for answer in answers.values() for offer in answer.chosen if offer.spec.requires.page_sizes]
+    for offer in bound:
+        sizes = offer.spec.requires.page_sizes
         if 1 not in sizes:
-            common = frozenset.intersection(*bound.values()) or sizes
-            return min(common), f"{offer.spec.kind} '{offer.spec.name}' of {offer.source} needs pages"
+            common = frozenset.intersection(*(other.spec.requires.page_sizes for other in bound))
+            return min(common or sizes), f"{offer.spec.kind} '{offer.spec.name}' of {offer.source} needs pages"
     return 1, "no chosen plugin needs larger pages"
 
 

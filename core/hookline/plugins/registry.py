@@ -117,7 +117,7 @@ class Registry:
     def unknown(self, kind: str, name: str) -> str:
         """The sentence for a name that no loaded plugin offers."""
         known = sorted(self._offers[kind])
-        what = kind.removesuffix("s").replace("_", " ")
+        what = (f"{kind[:-3]}y" if kind.endswith("ies") else kind.removesuffix("s")).replace("_", " ")
         near = near_miss(name, known)
         message = f"unknown {what} '{name}'{near} (known: {', '.join(known) or 'none'})"
         if not near:
