@@ -13,7 +13,7 @@ from hookline.plugins.plan import ChosenSpec, PluginPlan
 
 def chosen(kind: str, name: str, target: str, **fields: Any) -> ChosenSpec:
     """A chosen offer of a distribution "tests"."""
-    return ChosenSpec(kind=kind, name=name, target=target, distribution="tests", version="1", plugin="tests", **fields)
+    return ChosenSpec(kind=kind, name=name, target=target, distribution="tests", version="", plugin="tests", **fields)
 
 
 def make_plan(
