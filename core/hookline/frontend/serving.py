@@ -32,12 +32,17 @@ class EngineServing:
     def __init__(
         self, plan: EnginePlan, manager: TokenizerManager, tokenizer: Tokenizer | None, reports: ServerReports
     ) -> None:
+        """Raises ``PluginError`` if a chosen parser does not load."""
         self.config: HooklineConfig = plan.config
         self._plan = plan
         self._manager = manager
         self._builder = manager.builder
         self._tokenizer = tokenizer
         self._reports = reports
+        # A parser that does not load must stop the start, not the first request.
+        for kind in ("reasoning_parsers", "function_call_parsers"):
+            for spec in plan.plugins.of_kind(kind):
+                plan.plugins.load(spec)
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         return self._manager.generate(request)
