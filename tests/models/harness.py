@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
 from hookline.batch.forward_batch import AttentionGeometry, ForwardBatch
 from hookline.batch.forward_mode import ForwardMode
 from hookline.config.model_config import ModelConfig
