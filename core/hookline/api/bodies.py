@@ -36,8 +36,12 @@ class RequestBody(BaseModel):
                     yield from item.unknown_fields(f"{prefix}{name}.")
 
 
-def check_fields(request: Request, body: RequestBody, *, strict: bool) -> None:
-    """Report unknown fields in a header of the answer; with ``strict`` raise ``RequestError`` instead."""
+async def check_body(request: Request, body: RequestBody, *, strict: bool) -> None:
+    """Report unknown fields in a header of the answer; with ``strict`` raise ``RequestError`` instead.
+
+    Raises it too for text that is no Unicode: JSON can write halves of characters, which nothing can encode.
+    """
+    _check_text(await request.body())
     unknown = list(body.unknown_fields())
     if not unknown:
         return
@@ -51,6 +55,19 @@ def check_fields(request: Request, body: RequestBody, *, strict: bool) -> None:
     # Names come from the client: JSON's escapes keep them from ending the header or leaving ASCII.
     names = ", ".join(json.dumps(name)[1:-1] for name, _ in unknown)
     request.state.answer_headers = {IGNORED_HEADER: names[:_MAX_HEADER_LENGTH]}
+
+
+def _check_text(raw: bytes) -> None:
+    # Bytes that are not UTF-8 were refused before; what is left are halves written as escapes.
+    if b"\\ud" not in raw and b"\\uD" not in raw:
+        return
+    try:
+        json.dumps(json.loads(raw), ensure_ascii=False).encode()
+    except UnicodeEncodeError as exc:
+        raise RequestError(
+            "the body holds half of a character: a \\ud800 to \\udfff escape without its other half",
+            code="invalid_text",
+        ) from exc
 
 
 def json_answer(value: Any, status_code: int = 200) -> Response:

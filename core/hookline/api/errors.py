@@ -75,6 +75,9 @@ def describe(exc: Exception) -> ErrorAnswer:
         )
     if isinstance(exc, EngineDeadError):
         return ErrorAnswer(status_code=500, message=f"the engine has ended: {exc}", code="engine_dead")
+    if isinstance(exc, RecursionError):
+        # Only what the client sent has a depth without bounds.
+        return ErrorAnswer(status_code=400, message="the request is nested too deeply", code="invalid_request")
     logger.error("a request failed inside the server", exc_info=exc)
     return ErrorAnswer(
         status_code=500,
@@ -144,10 +147,10 @@ def _describe_validation(exc: RequestValidationError) -> ErrorAnswer:
         code = "invalid_json" if faults[0]["type"] == "json_invalid" else "invalid_request"
         return ErrorAnswer(status_code=400, message=whole_body, code=code)
     # A field that may have several types has a fault for each of them.
-    places: dict[str, list[str]] = {}
+    places: dict[str, list[Mapping[str, Any]]] = {}
     for fault in faults:
-        places.setdefault(_place(fault["loc"]), []).append(_fault(fault))
-    lines = [f"'{place}' {' or '.join(dict.fromkeys(texts))}" for place, texts in places.items()]
+        places.setdefault(_place(fault["loc"]), []).append(fault)
+    lines = [f"'{place}' {_fault(several)}" for place, several in places.items()]
     if len(lines) > _MAX_LISTED:
         lines[_MAX_LISTED:] = [f"and {len(lines) - _MAX_LISTED} more"]
     return ErrorAnswer(status_code=400, message="; ".join(lines), param=next(iter(places)), code="invalid_request")
@@ -166,14 +169,14 @@ def _body_fault(fault: Mapping[str, Any]) -> str | None:
     return "the body must be a JSON object"
 
 
-def _fault(fault: Mapping[str, Any]) -> str:
-    if fault["type"] == "missing":
-        return "is missing"
-    message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    given = fault.get("input")
-    if given is None or isinstance(given, (str, int, float)):
-        message += f", not {given!r:.40}"
-    return message
+def _fault(faults: Sequence[Mapping[str, Any]]) -> str:
+    """What is wrong at one place."""
+    messages = [
+        "is missing" if fault["type"] == "missing" else str(fault["msg"]).removeprefix("Input ") for fault in faults
+    ]
+    text = " or ".join(dict.fromkeys(messages))
+    given = faults[0].get("input")
+    return f"{text}, not {given!r:.40}" if given is None or isinstance(given, (str, int, float)) else text
 
 
 def _place(loc: Sequence[int | str]) -> str:

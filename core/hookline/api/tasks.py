@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from starlette.responses import Response
-from starlette.types import Receive
+from starlette.types import Receive, Scope, Send
 
 from hookline.api.bodies import json_answer
 
@@ -44,8 +44,14 @@ async def answer(request: Request, work: Coroutine[Any, Any, Any]) -> Response:
     try:
         return json_answer(await until_disconnect(request.receive, work))
     except ClientGone:
-        # Nobody reads this; the status is for the access log.
-        return Response(status_code=499)
+        return _NoAnswer(status_code=499)
+
+
+class _NoAnswer(Response):
+    """For a client that has gone: sending would be an error."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        pass
 
 
 async def side_by_side(streams: Sequence[AsyncGenerator[T]]) -> AsyncGenerator[tuple[int, T]]:

@@ -10,7 +10,7 @@ from hookline.interfaces.api import GenerateRequest, Serving
 from hookline.messages.requests import LogprobRequest, PoolingRequest
 from hookline.sampling_params import SamplingParams
 from hookline_api.native.bodies import EncodeBody, GenerateBody, PromptBody
-from hookline_api.prompts import Prompt, read_prompts
+from hookline_api.prompts import Prompt, read_texts, read_token_lists
 
 _DEFAULT_MAX_NEW_TOKENS = 128
 #: SGLang's names of parameters that are called otherwise here.
@@ -48,9 +48,18 @@ def encode_requests(body: EncodeBody) -> tuple[list[GenerateRequest], bool]:
 def _prompts(body: PromptBody) -> tuple[list[Prompt], bool]:
     if (body.text is None) == (body.input_ids is None):
         raise RequestError("give either text or input_ids", param="text")
+    found: list[Prompt]
     if body.text is not None:
-        return read_prompts(body.text, field="text")
-    return read_prompts(body.input_ids, field="input_ids")
+        texts, is_batch = read_texts(body.text, field="text")
+        found = list(texts)
+    else:
+        lists, is_batch = read_token_lists(body.input_ids, field="input_ids")
+        found = list(lists)
+    if not found or [] in found:
+        raise RequestError(
+            "text and input_ids must not be empty lists", param="text" if body.text is not None else "input_ids"
+        )
+    return found, is_batch
 
 
 def _request(body: PromptBody, prompt: Prompt, index: int, count: int, **fields: Any) -> GenerateRequest:

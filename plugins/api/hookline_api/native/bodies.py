@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from hookline.api.bodies import RequestBody
+from hookline_api.prompts import TextField, TokensField
 
 
 class PromptBody(RequestBody):
     """One prompt or a list of them, as text or as token ids."""
 
-    text: str | list[str] | None = None
-    input_ids: list[int] | list[list[int]] | None = None
+    text: TextField = None
+    input_ids: TokensField = None
     #: Ids by which the requests can be aborted; one for each prompt.
     rid: str | list[str] | None = None
     #: Served model or adapter. ``lora_path`` is the adapter under SGLang's name for it.
@@ -46,16 +47,16 @@ class EncodeBody(PromptBody):
 class TokenizeBody(RequestBody):
     """``/tokenize``. ``text`` is another name of ``prompt``."""
 
-    prompt: str | list[str] | None = None
-    text: str | list[str] | None = None
+    prompt: TextField = None
+    text: TextField = None
     add_special_tokens: bool = True
 
 
 class DetokenizeBody(RequestBody):
     """``/detokenize``. ``input_ids`` is another name of ``tokens``."""
 
-    tokens: list[int] | list[list[int]] | None = None
-    input_ids: list[int] | list[list[int]] | None = None
+    tokens: TokensField = None
+    input_ids: TokensField = None
     skip_special_tokens: bool = True
 
 

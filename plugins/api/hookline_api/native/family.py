@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from hookline.api.auth import require_admin
-from hookline.api.bodies import RequestBody, check_fields, json_answer
+from hookline.api.bodies import RequestBody, check_body, json_answer
 from hookline.api.sse import EventStream
 from hookline.api.tasks import answer
 from hookline.errors import RequestError
@@ -24,6 +24,7 @@ from hookline_api.native.bodies import (
     UpdateWeightsBody,
 )
 from hookline_api.native.generate import GenerateAnswer, embeddings
+from hookline_api.prompts import read_texts, read_token_lists
 
 
 class NativeFamily(ApiFamily):
@@ -58,7 +59,7 @@ class NativeFamily(ApiFamily):
 
     async def generate(self, request: Request, body: GenerateBody) -> Response:
         """Continue one prompt or several. Streamed events hold the text so far, not the new part alone."""
-        self._check(request, body)
+        await self._check(request, body)
         requests, is_batch = generate_requests(body, self.serving)
         reply = GenerateAnswer(self.serving, requests, is_batch=is_batch, with_token_text=body.return_text_in_logprobs)
         if body.stream:
@@ -67,7 +68,7 @@ class NativeFamily(ApiFamily):
 
     async def encode(self, request: Request, body: EncodeBody) -> Response:
         """The embedding of one prompt or of several."""
-        self._check(request, body)
+        await self._check(request, body)
         requests, is_batch = encode_requests(body)
 
         async def vectors() -> Any:
@@ -78,30 +79,22 @@ class NativeFamily(ApiFamily):
 
     async def tokenize(self, request: Request, body: TokenizeBody) -> Response:
         """Token ids of a text, or of each text of a list."""
-        self._check(request, body)
-        text = body.prompt if body.prompt is not None else body.text
-        if text is None:
-            raise RequestError("give a prompt: a string or a list of strings", param="prompt")
-        texts = [text] if isinstance(text, str) else text
-        tokens = [await self.serving.tokenize(one, add_special_tokens=body.add_special_tokens) for one in texts]
+        await self._check(request, body)
+        texts, is_batch = read_texts(body.text if body.prompt is None else body.prompt, field="prompt")
+        tokens = [await self.serving.tokenize(text, add_special_tokens=body.add_special_tokens) for text in texts]
         counts = [len(ids) for ids in tokens]
-        single = isinstance(text, str)
         return json_answer(
             {
-                "tokens": tokens[0] if single else tokens,
-                "count": counts[0] if single else counts,
+                "tokens": tokens if is_batch else tokens[0],
+                "count": counts if is_batch else counts[0],
                 "max_model_len": self.serving.models()[0].max_model_len,
             }
         )
 
     async def detokenize(self, request: Request, body: DetokenizeBody) -> Response:
         """The text of token ids, or of each list of a list."""
-        self._check(request, body)
-        tokens = body.tokens if body.tokens is not None else body.input_ids
-        if tokens is None:
-            raise RequestError("give tokens: a list of token ids, or a list of such lists", param="tokens")
-        is_batch = bool(tokens) and isinstance(tokens[0], list)
-        lists: list[Any] = list(tokens) if is_batch else [tokens]
+        await self._check(request, body)
+        lists, is_batch = read_token_lists(body.input_ids if body.tokens is None else body.tokens, field="tokens")
         texts = [await self.serving.detokenize(ids, skip_special_tokens=body.skip_special_tokens) for ids in lists]
         return json_answer({"text": texts if is_batch else texts[0]})
 
@@ -109,7 +102,7 @@ class NativeFamily(ApiFamily):
 
     async def abort_request(self, request: Request, body: AbortBody) -> Response:
         """Abort one request by its id, or all of them, for which the caller needs the rights of control routes."""
-        self._check(request, body)
+        await self._check(request, body)
         if body.abort_all:
             require_admin(request)
         elif body.rid is None:
@@ -123,7 +116,7 @@ class NativeFamily(ApiFamily):
 
     async def update_weights(self, request: Request, body: UpdateWeightsBody) -> Response:
         """Load other weights of the same architecture. If that fails the old ones stay."""
-        self._check(request, body)
+        await self._check(request, body)
         return await self._control("update_weights", path=body.model_path)
 
     async def release_memory(self, request: Request, body: MemoryBody | None = None) -> Response:
@@ -165,13 +158,13 @@ class NativeFamily(ApiFamily):
 
     # --- below ---
 
-    def _check(self, request: Request, body: RequestBody) -> None:
-        check_fields(request, body, strict=self.serving.config.server.strict_requests)
+    async def _check(self, request: Request, body: RequestBody) -> None:
+        await check_body(request, body, strict=self.serving.config.server.strict_requests)
 
     async def _memory(self, method: str, request: Request, body: MemoryBody | None) -> Response:
         arguments = {}
         if body is not None:
-            self._check(request, body)
+            await self._check(request, body)
             if body.tags is not None:
                 arguments["tags"] = body.tags
         return await self._control(method, **arguments)

@@ -7,6 +7,7 @@ from typing import Any
 
 from hookline.api.bodies import RequestBody
 from hookline.errors import RequestError
+from hookline_api.prompts import PromptField
 
 #: Fields that go to the sampler under their own names.
 _SAMPLING_FIELDS = (
@@ -140,7 +141,7 @@ class CommonBody(RequestBody):
 class CompletionBody(CommonBody):
     """``/v1/completions``."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: PromptField
     echo: bool = False
     logprobs: int | None = None
     best_of: int | None = None
@@ -175,7 +176,7 @@ class ChatBody(CommonBody):
 class EmbeddingBody(RequestBody):
     """``/v1/embeddings``."""
 
-    input: str | list[str] | list[int] | list[list[int]]
+    input: PromptField
     model: str | None = None
     encoding_format: str = "float"
     dimensions: int | None = None

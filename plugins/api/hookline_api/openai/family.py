@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from hookline.api.bodies import RequestBody, check_fields, json_answer
+from hookline.api.bodies import RequestBody, check_body, json_answer
 from hookline.api.sse import EventStream
 from hookline.api.tasks import answer
 from hookline.errors import NotServedError
@@ -48,7 +48,7 @@ class OpenAIFamily(ApiFamily):
 
     async def chat(self, request: Request, body: ChatBody) -> Response:
         """The next message of a chat, whole or streamed."""
-        self._check(request, body)
+        await self._check(request, body)
         reply = await ChatAnswer.prepare(self.serving, body)
         if body.stream:
             return EventStream(reply.events())
@@ -56,7 +56,7 @@ class OpenAIFamily(ApiFamily):
 
     async def completions(self, request: Request, body: CompletionBody) -> Response:
         """The continuation of one prompt or several, whole or streamed."""
-        self._check(request, body)
+        await self._check(request, body)
         reply = CompletionAnswer(self.serving, body)
         if body.stream:
             return EventStream(reply.events())
@@ -64,12 +64,12 @@ class OpenAIFamily(ApiFamily):
 
     async def embeddings(self, request: Request, body: EmbeddingBody) -> Response:
         """Vectors of one text or several."""
-        self._check(request, body)
+        await self._check(request, body)
         check_embedding(self.serving, body)
         return await answer(request, embed(self.serving, body))
 
-    def _check(self, request: Request, body: RequestBody) -> None:
-        check_fields(request, body, strict=self.serving.config.server.strict_requests)
+    async def _check(self, request: Request, body: RequestBody) -> None:
+        await check_body(request, body, strict=self.serving.config.server.strict_requests)
 
 
 def _card(card: ModelCard) -> dict[str, Any]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from hookline.errors import RequestError
+
+#: A function without ``parameters`` takes none.
+_NO_PARAMETERS: Mapping[str, Any] = MappingProxyType({"properties": {}, "additionalProperties": False})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +89,8 @@ def _array_schema(tools: Sequence[Mapping[str, Any]], *, is_single: bool) -> str
     for index, tool in enumerate(tools):
         function = tool["function"]
         place = f"tool{index}"
-        definitions[place] = _moved({"type": "object", **(function.get("parameters") or {})}, f"#/$defs/{place}")
+        parameters = function.get("parameters") or _NO_PARAMETERS
+        definitions[place] = _moved({"type": "object", **parameters}, f"#/$defs/{place}")
         calls.append(
             {
                 "type": "object",
