@@ -135,12 +135,20 @@ class ModelHarness:
         return harness
 
     @torch.inference_mode()
-    def step(self, tokens: dict[str, Sequence[int]], *, all_logits: bool = False) -> dict[str, torch.Tensor]:
-        """Run the given new tokens of each sequence in one pass, in order.
+    def step(
+        self,
+        tokens: dict[str, Sequence[int]],
+        *,
+        all_logits: bool = False,
+        positions: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Run the given new tokens of each sequence in one pass, in order; ``positions`` [P, T] if not plain.
 
         Returns the logits after each sequence's last token, [V], or of all its tokens, [n, V].
         """
         batch = self._batch(tokens, all_logits)
+        if positions is not None:
+            batch.positions = positions
         hidden = self.model.forward(batch)
         assert hidden.shape[0] == batch.input_ids.shape[0]
         logits = self.model.compute_logits(hidden[batch.logits_index])
