@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class AttentionBackendSpec(Spec):
     """An attention backend. ``target`` is a subclass of ``AttentionBackend``, called with an ``AttentionEnv``.
 
-    Features: "mask.full", "mask.window", "mask.tree", "softcap", "sinks", "graphs", "mixed".
+    Features: "mask.full", "mask.window", "mask.tree", "softcap", "sinks", "graphs", "mixed", "deterministic".
     CAUSAL masks, extend with and without prefix, decode, and grouped-query heads are the base contract.
     """
 
