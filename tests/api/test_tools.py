@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hookline.interfaces.parsers import FunctionCallDelta
@@ -115,6 +115,7 @@ def test_forced_calls_are_read_the_same_for_every_way_of_cutting(text: str, answ
         assert _read(pieces) == answer
 
 
+@settings(deadline=None)
 @given(
     cut(
         fragments(
@@ -127,6 +128,7 @@ def test_cuts_never_change_the_answer(case: tuple[str, list[str]]) -> None:
     assert _read(pieces) == _read([text])
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(st.text(), st.integers() | st.text() | st.none(), max_size=3), min_size=1), st.data())
 def test_every_call_that_json_can_write_arrives(arguments: list[dict[str, Any]], data: st.DataObject) -> None:
     text = json.dumps([{"name": f"f{index}", "parameters": value} for index, value in enumerate(arguments)])

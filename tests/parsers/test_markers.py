@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from hookline_parsers.markers import Markers
 from tests.factories.splits import cut, fragments
@@ -23,6 +23,7 @@ def _read(markers: Markers, pieces: list[str]) -> list[str]:
     return parts
 
 
+@settings(deadline=None)
 @given(cut(fragments("<", "<a", "<ab>", "b>", ">", "</ab>", "x", "ab", "<<", "<a<ab>")))
 def test_cuts_do_not_change_what_is_found(case: tuple[str, list[str]]) -> None:
     text, pieces = case

@@ -4,7 +4,7 @@ import json
 from typing import ClassVar
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hookline_parsers.function_call.qwen25 import Qwen25Parser
@@ -177,6 +177,7 @@ def test_long_arguments_are_streamed_while_they_are_written() -> None:
 
 
 @pytest.mark.parametrize("kind", [Qwen25Parser, _Eager, _Patient])
+@settings(deadline=None)
 @given(
     case=cut(
         fragments(
@@ -225,6 +226,7 @@ _json = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.text(min_size=1, max_size=40).filter(str.strip), st.dictionaries(st.text(), _json, max_size=3))

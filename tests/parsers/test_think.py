@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hookline.interfaces.parsers import ReasoningContext
@@ -55,6 +55,7 @@ def test_a_closing_tag_over_two_pieces_does_not_leak() -> None:
     assert _split(["abc</th", "ink>ans"], _OPENED) == ("abc", "ans")
 
 
+@settings(deadline=None)
 @given(
     cut(fragments("<think>", "</think>", "<", "</", "<th", "ink>", "a", "b c", "\n", " ", "\n\n", "é")),
     st.sampled_from(["assistant\n", _OPENED]),
@@ -64,6 +65,7 @@ def test_cuts_never_change_the_answer(case: tuple[str, list[str]], tail: str) ->
     assert _split(pieces, tail) == _split([text], tail)
 
 
+@settings(deadline=None)
 @given(fragments("<think>", "</think>", "<", "a", "b", "\n", " "), st.sampled_from(["assistant\n", _OPENED]))
 def test_only_tags_and_white_space_are_lost(text: str, tail: str) -> None:
     reasoning, content = _split([text], tail)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hookline.text.json_stream import JsonObjectScanner
@@ -39,6 +39,7 @@ def _scan(pieces: list[str], **options: Any) -> tuple[str, int, list[tuple[str, 
     return scanner.status, read, joined
 
 
+@settings(deadline=None)
 @given(_objects, st.booleans(), st.sampled_from([None, 1]), st.data())
 def test_every_object_is_read_to_its_end_whatever_the_cuts(
     value: dict[str, Any], ascii_only: bool, indent: int | None, data: st.DataObject
@@ -51,6 +52,7 @@ def test_every_object_is_read_to_its_end_whatever_the_cuts(
     assert all(is_last for _, _, is_last in members)
 
 
+@settings(deadline=None)
 @given(
     cut(
         fragments(

@@ -17,8 +17,9 @@ class Markers:
             assert marker, "a marker is not empty"
             assert not any(marker in other for other in markers if other is not marker), "markers must not nest"
         self._pattern = re.compile("|".join(re.escape(marker) for marker in markers))
-        self._starts = frozenset(marker[:end] for marker in markers for end in range(1, len(marker)))
-        self._longest_start = max(len(marker) for marker in markers) - 1
+        starts = sorted({marker[:end] for marker in markers for end in range(1, len(marker))})
+        # The search goes from left to right, so it finds the longest tail that is the start of a marker.
+        self._start_at_end = re.compile(f"(?:{'|'.join(map(re.escape, starts))})\\Z")
 
     def split(self, text: str) -> tuple[str, str | None, str]:
         """(text before the first marker, the marker, the rest).
@@ -28,7 +29,7 @@ class Markers:
         match = self._pattern.search(text)
         if match:
             return text[: match.start()], match.group(), text[match.end() :]
-        for length in range(min(self._longest_start, len(text)), 0, -1):
-            if text[-length:] in self._starts:
-                return text[:-length], None, text[-length:]
+        start = self._start_at_end.search(text)
+        if start:
+            return text[: start.start()], None, start.group()
         return text, None, ""
