@@ -48,14 +48,17 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 
 
-def build_worker(plan: EnginePlan, *, progress: Progress | None = None) -> LocalWorker:
-    """Load the model of ``plan`` and take the memory that it needs.
+def build_worker(
+    plan: EnginePlan, *, progress: Progress | None = None, platform: Platform | None = None
+) -> LocalWorker:
+    """Load the model of ``plan`` and take the memory that it needs, on ``platform`` or else the plan's device.
 
     Raises ``ModelError`` for a checkpoint at fault, ``PluginError`` for a plugin that does not load,
     ``ConfigError`` for a device that is not there and ``MemoryBudgetError`` for what does not fit.
     """
     config = plan.config
-    platform = create_platform(config.execution.device, cpu_threads=config.execution.cpu_threads)
+    if platform is None:
+        platform = create_platform(config.execution.device, cpu_threads=config.execution.cpu_threads)
     return _Builder(plan, config, platform).build(progress)
 
 
@@ -158,6 +161,8 @@ class _Builder:
                 layers=dict(model.linears),
                 max_adapters=self._config.lora.max_loras,
                 max_rank=self._config.lora.max_lora_rank,
+                map_weight=model.map_weight,
+                deterministic=self._config.execution.deterministic,
                 options=self._plan.plugins.options_of(chosen[0]),
             )
         )

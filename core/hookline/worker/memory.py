@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hookline.errors import ConfigError, MemoryBudgetError
+from hookline.errors import MemoryBudgetError
 
 if TYPE_CHECKING:
     from hookline.config.model_config import ModelConfig
@@ -67,9 +67,7 @@ def plan_memory(cache: CacheConfig, demand: MemoryDemand) -> MemoryLedger:
 
     Raises ``MemoryBudgetError`` naming the term that does not fit and the largest value that would.
     """
-    if cache.kv_cache_tokens is not None and cache.kv_cache_gib is not None:
-        raise ConfigError("cache.kv_cache_tokens and cache.kv_cache_gib both set the KV cache's size; give one")
-    _check_weights(demand)
+    check_weights(demand.weights, demand.free)
     room = demand.free - demand.weights - demand.activations
     if room < _bytes(1, demand):
         raise MemoryBudgetError(_activation_message(demand))
@@ -92,7 +90,7 @@ def plan_memory(cache: CacheConfig, demand: MemoryDemand) -> MemoryLedger:
 
 
 def check_weights(weights: int, free: int) -> None:
-    """Refuse a model whose weights alone exceed the free memory; called before they are read."""
+    """Refuse a model whose weights alone exceed the free memory. The worker asks before it reads them."""
     if weights > free:
         raise MemoryBudgetError(
             f"the weights take {weights / GIB:.2f} GiB, but only {free / GIB:.2f} GiB of memory are free; "
@@ -113,10 +111,6 @@ def estimate_activations(model: ModelConfig, *, num_tokens: int, num_rows: int, 
     # Logits, their probabilities and the running sum in float64, and masks.
     sampling = num_rows * model.vocab_size * (itemsize + 4 + 4 + 8 + 2)
     return max(layers, num_tokens * model.hidden_size * itemsize + sampling)
-
-
-def _check_weights(demand: MemoryDemand) -> None:
-    check_weights(demand.weights, demand.free)
 
 
 def _bytes(num_pages: int, demand: MemoryDemand) -> int:

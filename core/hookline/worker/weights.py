@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hookline.errors import RequestError
 from hookline.interfaces.lora import LoRABackend
 from hookline.layers.model import Model
 from hookline.platform import Platform
@@ -44,7 +45,7 @@ class Weights:
     def update(self, path: Path) -> None:
         """Replace the weights by those of another checkpoint; after an error the old ones are still there."""
         if not self.is_loaded:
-            raise RuntimeError("the weights are released; resume them before they are updated")
+            raise RequestError("the weights are released; resume them before they are updated")
         update_weights(self._model, path, expert_layout=self._expert_layout)
         self._model.finalize(self._lora)
         # From now on this is what a resume reads.
