@@ -21,6 +21,7 @@ from typing import Any
 from hookline.config.engine_plan import EnginePlan
 from hookline.messages.control import ProcessFailed, ProcessReady
 from hookline.observability.logging import configure_logging
+from hookline.plugins.discovery import put_on_path
 from hookline.processes.lifeline import ChildLifeline
 
 logger = logging.getLogger(__name__)
@@ -74,9 +75,7 @@ def _run(name: str, lifeline: ChildLifeline) -> None:
     launch = lifeline.launch()
     section = launch.plan.config.observability
     configure_logging(level=section.log_level, log_format=section.log_format, process=name)
-    for path in reversed(launch.plan.plugins.source_paths):
-        if path not in sys.path:
-            sys.path.insert(0, path)
+    put_on_path(launch.plan.plugins.source_paths)
     module, _, attribute = launch.target.partition(":")
     target = getattr(importlib.import_module(module), attribute)
     target(
