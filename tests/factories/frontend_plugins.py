@@ -57,7 +57,8 @@ class AtCallParser(FunctionCallParser):
 
     def feed(self, text: str) -> FunctionCallDelta:
         self._text += text
-        content, calls = "", []
+        content = ""
+        calls: list[ToolCallDelta] = []
         while "@" in self._text:
             before, _, rest = self._text.partition("@")
             content += before

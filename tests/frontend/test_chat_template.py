@@ -27,7 +27,7 @@ _USER = {"role": "user", "content": "  Grüß 'Gott' & <b>\n"}
 _TURNS = [_USER, {"role": "assistant", "content": "Hi there. "}, {"role": "user", "content": "And?"}]
 _SYSTEM = {"role": "system", "content": " Be brief. "}
 _THOUGHT = {"role": "assistant", "content": "<think>\nhm\n</think>\n\nYes."}
-_CALLS = [
+_CALLS: list[dict[str, Any]] = [
     _SYSTEM,
     {"role": "user", "content": "Weather?"},
     {
@@ -52,8 +52,9 @@ _CHATS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def _theirs(source: str) -> PreTrainedTokenizerFast:
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), chat_template=source, **_TOKENS)
+def _theirs(source: str) -> Any:
+    make: Any = PreTrainedTokenizerFast
+    return make(tokenizer_object=Tokenizer(models.BPE()), chat_template=source, **_TOKENS)
 
 
 def _ours(source: str) -> ChatTemplate:
@@ -65,7 +66,7 @@ def _both(source: str, messages: list[dict[str, Any]], **kwargs: Any) -> tuple[s
     ours: str
     theirs: str
     try:
-        theirs = _theirs(source).apply_chat_template(messages, tokenize=False, **kwargs)
+        theirs = str(_theirs(source).apply_chat_template(messages, tokenize=False, **kwargs))
     except Exception:
         theirs = "refused"
     tools = kwargs.pop("tools", None)
