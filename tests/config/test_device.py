@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def test_without_a_driver_there_is_no_cuda(monkeypatch: pytest.MonkeyPatch) -> N
     def missing(name: str) -> None:
         raise OSError(name)
 
-    monkeypatch.setattr(device.ctypes, "CDLL", missing)
+    monkeypatch.setattr(ctypes, "CDLL", missing)
     assert probe_device({}).reason == "there is no NVIDIA driver"
 
 
@@ -56,7 +57,7 @@ class FakeNvml:
 
 
 def probe(monkeypatch: pytest.MonkeyPatch, nvml: FakeNvml, *, torch: bool = True, **environ: str) -> device.DeviceFacts:
-    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: nvml)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: nvml)
     monkeypatch.setattr(device, "_torch_has_cuda", lambda: torch)
     return probe_device(environ)
 
