@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,7 +137,7 @@ class ModelHarness:
     @torch.inference_mode()
     def step(
         self,
-        tokens: dict[str, Sequence[int]],
+        tokens: Mapping[str, Sequence[int]],
         *,
         all_logits: bool = False,
         positions: torch.Tensor | None = None,
@@ -158,7 +158,7 @@ class ModelHarness:
         parts = logits.split([len(ids) for ids in tokens.values()])
         return dict(zip(tokens, parts, strict=True))
 
-    def greedy(self, prompts: dict[str, Sequence[int]], steps: int, chunk: int | None = None) -> dict[str, list[int]]:
+    def greedy(self, prompts: Mapping[str, Sequence[int]], steps: int, chunk: int | None = None) -> dict[str, list[int]]:
         """Greedy output of all prompts together; prompts are computed in chunks, all at once per pass."""
         last: dict[str, torch.Tensor] = {}
         left = {name: list(ids) for name, ids in prompts.items()}
@@ -175,7 +175,7 @@ class ModelHarness:
             last = self.step({name: ids[-1:] for name, ids in output.items()})
         return output
 
-    def _batch(self, tokens: dict[str, Sequence[int]], all_logits: bool) -> ForwardBatch:
+    def _batch(self, tokens: Mapping[str, Sequence[int]], all_logits: bool) -> ForwardBatch:
         rows, prefix_lens, extend_lens, ids, positions, loc = [], [], [], [], [], []
         for name, new in tokens.items():
             sequence = self._sequences.setdefault(name, _Sequence(row=len(self._sequences)))
