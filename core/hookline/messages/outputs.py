@@ -15,6 +15,8 @@ class FinishReason(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     status_code: int = 200
     code: str = ""
+    #: For "abort": the request field at fault, or "".
+    param: str = ""
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):

@@ -112,7 +112,9 @@ class Outbox:
 
 def abort_reason(error: RequestError) -> FinishReason:
     """The finish reason that tells a client of an error."""
-    return FinishReason(type="abort", message=str(error), status_code=error.status_code, code=error.code)
+    return FinishReason(
+        type="abort", message=str(error), status_code=error.status_code, code=error.code, param=error.param or ""
+    )
 
 
 def prompt_tail(request: TokenizedRequest) -> list[int]:
