@@ -335,6 +335,15 @@ async def test_a_named_tool_is_the_only_one_shown() -> None:
     assert json.loads(serving.requests[0].sampling_params.json_schema or "")["maxItems"] == 1
 
 
+async def test_tools_whose_schema_does_not_compile_are_refused_in_the_clients_words() -> None:
+    finish = FinishReason(type="abort", message="no such type", status_code=400, code="bad", param="json_schema")
+    error = (await _chat(FakeServing(replies=[Reply(finish=finish)]), 400, tools=_TOOLS, tool_choice="required"))[
+        "error"
+    ]
+    assert (error["param"], error["code"]) == ("tool_choice", "bad")
+    assert "no such type" in error["message"]
+
+
 async def test_required_calls_without_a_grammar_backend_are_refused_in_the_clients_words() -> None:
     serving = FakeServing(replies=[refuse("json_schema is not available: no grammar backend", param="json_schema")])
     for stream in (False, True):

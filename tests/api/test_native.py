@@ -260,9 +260,10 @@ async def test_abort_request_passes_the_exact_id() -> None:
     [
         ("/flush_cache", None, ("flush_cache", {})),
         ("/update_weights_from_disk", {"model_path": "/m"}, ("update_weights", {"path": "/m"})),
-        ("/release_memory_occupation", None, ("release_memory", {})),
+        ("/release_memory_occupation", None, ("release_memory", {"tags": ["kv", "weights"]})),
+        ("/release_memory_occupation", {"tags": ["kv_cache"]}, ("release_memory", {"tags": ["kv"]})),
         ("/release_memory_occupation", {"tags": ["weights"]}, ("release_memory", {"tags": ["weights"]})),
-        ("/resume_memory_occupation", {}, ("resume_memory", {})),
+        ("/resume_memory_occupation", {}, ("resume_memory", {"tags": ["kv", "weights"]})),
     ],
 )
 async def test_control_routes_ask_the_engine(

@@ -42,6 +42,7 @@ def raise_if_failed(finish: FinishReason | None) -> None:
     if finish is not None and finish.type == "abort" and finish.status_code not in _WANTED_ABORTS:
         raise RequestError(
             finish.message or "the engine gave this request up",
+            param=finish.param or None,
             code=finish.code or "aborted",
             status_code=finish.status_code,
         )

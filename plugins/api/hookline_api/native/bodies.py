@@ -76,5 +76,5 @@ class UpdateWeightsBody(RequestBody):
 class MemoryBody(RequestBody):
     """``/release_memory_occupation`` and ``/resume_memory_occupation``."""
 
-    #: "weights" and "kv_cache"; ``None``: both.
+    #: "weights" and "kv" ("kv_cache" in SGLang's words); ``None``: both.
     tags: list[str] | None = None

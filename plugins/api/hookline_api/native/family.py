@@ -26,6 +26,10 @@ from hookline_api.native.bodies import (
 from hookline_api.native.generate import GenerateAnswer, embeddings
 from hookline_api.prompts import read_texts, read_token_lists
 
+_MEMORY_TAGS = ("kv", "weights")
+#: SGLang's names.
+_TAG_ALIASES = {"kv_cache": "kv"}
+
 
 class NativeFamily(ApiFamily):
     """Generation, embeddings, tokens, health, metrics and control."""
@@ -162,12 +166,12 @@ class NativeFamily(ApiFamily):
         await check_body(request, body, strict=self.serving.config.server.strict_requests)
 
     async def _memory(self, method: str, request: Request, body: MemoryBody | None) -> Response:
-        arguments = {}
+        tags = list(_MEMORY_TAGS)
         if body is not None:
             await self._check(request, body)
             if body.tags is not None:
-                arguments["tags"] = body.tags
-        return await self._control(method, **arguments)
+                tags = [_TAG_ALIASES.get(tag, tag) for tag in body.tags]
+        return await self._control(method, tags=tags)
 
     async def _control(self, method: str, **arguments: Any) -> Response:
         data = await self.serving.control(method, **arguments)
