@@ -97,7 +97,6 @@ def test_the_meta_distribution_follows_the_checkout_or_the_pin(tmp_path: Path) -
     assert "file:" not in metadata_of(pinned)
 
 
-@pytest.mark.slow
 def test_wheels_of_all_members_work_in_a_clean_environment(tmp_path: Path) -> None:
     wheels = tmp_path / "wheels"
     for member in MEMBERS:
