@@ -7,6 +7,7 @@ started first, before the configuration is resolved, so that their imports overl
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from hookline.errors import HooklineError
 from hookline.observability.logging import configure_logging
 from hookline.processes.child_process import ChildProcess
 from hookline.processes.http_server import bind_listener
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,9 +144,14 @@ def _resolve(loaded: LoadedConfig) -> Resolved:
     from hookline.config.resolve import resolve_engine
     from hookline.plugins.manager import load_plugins
 
+    for path, value, origin in loaded.given():
+        logger.info("set %s = %s (%s)", path, value, origin)
     registry = load_plugins(loaded.config)
+    plan = resolve_engine(loaded.config, registry, for_server=True)
+    for path, value, reason in plan.resolved:
+        logger.info("chose %s = %s (%s)", path, value, reason)
     return Resolved(
-        plan=resolve_engine(loaded.config, registry, for_server=True),
+        plan=plan,
         given=[(path, value, str(origin)) for path, value, origin in loaded.given()],
         plugin_report=registry.report(),
     )
