@@ -27,9 +27,13 @@ class LogitsProcessor(ABC):
     def validate(self, params: Any, vocab_size: int) -> Any:
         """Check a request's parameters and return what ``apply`` needs; raises ``RequestError``.
 
-        Runs in the frontend and again in the worker.
+        Runs in the frontend and again in the worker. The frontend imports no torch: neither should the
+        module of a processor.
         """
 
     @abstractmethod
     def apply(self, logits_V: torch.Tensor, params: Any, prompt_ids: list[int], output_ids: list[int]) -> None:
-        """Change ``logits_V`` [V] float32 in place. ``output_ids`` are exact, whatever the schedule."""
+        """Change ``logits_V`` [V] float32 in place, after penalties and biases.
+
+        ``output_ids`` are exact, whatever the schedule. What is raised fails the request, not the pass.
+        """

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
+import math
+from typing import TYPE_CHECKING, Any
 
 from hookline.interfaces.logits import LogitsProcessor
 from hookline_logits.parameters import as_mapping, token_ids
+
+if TYPE_CHECKING:
+    import torch
 
 _NAME = "allowed_tokens"
 
@@ -23,7 +25,6 @@ class AllowedTokens(LogitsProcessor):
         return sorted(set(token_ids(_NAME, "token_ids", values["token_ids"], vocab_size)))
 
     def apply(self, logits_V: torch.Tensor, params: list[int], prompt_ids: list[int], output_ids: list[int]) -> None:
-        allowed = torch.tensor(params, device=logits_V.device)
-        kept = logits_V[allowed]
-        logits_V.fill_(-torch.inf)
-        logits_V[allowed] = kept
+        kept = logits_V[params]
+        logits_V.fill_(-math.inf)
+        logits_V[params] = kept

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from hookline.errors import RequestError
 from hookline.interfaces.logits import LogitsProcessor
 from hookline_logits.parameters import as_mapping, token_ids
+
+if TYPE_CHECKING:
+    import torch
 
 _NAME = "bad_words"
 _MAX_WORDS = 1024
@@ -38,7 +40,7 @@ class BadWords(LogitsProcessor):
         tail = _tail(prompt_ids, output_ids, longest - 1)
         forbidden = [word[-1] for word in params if _ends_with(tail, word[:-1])]
         if forbidden:
-            logits_V[torch.tensor(forbidden, device=logits_V.device)] = -torch.inf
+            logits_V[forbidden] = -math.inf
 
 
 def _tail(prompt_ids: list[int], output_ids: list[int], count: int) -> tuple[int, ...]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from hookline.interfaces.logits import LogitsProcessor
 from hookline_logits.parameters import as_mapping, integer, token_ids
+
+if TYPE_CHECKING:
+    import torch
 
 _NAME = "no_repeat_ngram"
 _DEFAULT_WINDOW = 4096
@@ -52,4 +54,4 @@ class NoRepeatNgram(LogitsProcessor):
         # Placeholder ids of media in the prompt lie above the vocabulary.
         ids = [token for token in forbidden if token < logits_V.shape[0]]
         if ids:
-            logits_V[torch.tensor(ids, device=logits_V.device)] = -torch.inf
+            logits_V[ids] = -math.inf

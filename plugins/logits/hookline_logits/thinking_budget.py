@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from hookline.interfaces.logits import LogitsProcessor
 from hookline_logits.parameters import as_mapping, integer, token_ids
+
+if TYPE_CHECKING:
+    import torch
 
 _NAME = "thinking_budget"
 
@@ -49,7 +51,7 @@ class ThinkingBudget(LogitsProcessor):
         # The end may be under way: forced before, or begun by the model itself.
         forced = params.end[_num_begun(thought, params.end)]
         kept = logits_V[forced].clone()
-        logits_V.fill_(-torch.inf)
+        logits_V.fill_(-math.inf)
         logits_V[forced] = kept
 
     def _begin(self, params: BudgetParams, prompt_ids: list[int], output_ids: list[int]) -> int | None:
