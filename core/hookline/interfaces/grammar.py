@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from hookline.text.tokenizer import Tokenizer
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrammarBackendSpec(Spec):
@@ -30,8 +32,8 @@ class GrammarBackendSpec(Spec):
 class GrammarEnv:
     """Fixed facts, known when the backend is made."""
 
-    #: The Hugging Face tokenizer.
-    tokenizer: Any
+    #: Gives the bytes of every token: ``token_bytes``.
+    tokenizer: Tokenizer
     #: Rows of the logits; at least the tokenizer's size.
     vocab_size: int
     #: Tokens that may end the output once the grammar is complete.

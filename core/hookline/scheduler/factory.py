@@ -82,7 +82,7 @@ def build_scheduler(
     batch_scheduler, name = _batch_scheduler(plan.plugins, config, info, allocator.num_slots)
     execution = Execution(roster, ledger, finisher, counters, name)
     results = Results(roster, finisher, StopChecker(info.vocab_size), outbox, counters)
-    masks = MaskFiller(info.vocab_size, finisher)
+    masks = MaskFiller(info.vocab_size, roster, finisher)
     pipeline = Pipeline(worker, ledger, execution, masks, results, stats, batch_scheduler.on_result)
     control = Control(
         worker, roster, waits, ledger, intake, execution, adapters, gates.compiler, pipeline, stats, outbox
@@ -152,13 +152,17 @@ def _batch_scheduler(
         seed=config.execution.seed,
         options=plugins.options_of(spec),
     )
-    return _made(plugins, spec, BatchScheduler, env), f"scheduler '{spec.name}' of {spec.distribution} {spec.version}"
+    return _made(plugins, spec, BatchScheduler, env), f"scheduler '{spec.name}' of {_origin(spec)}"
+
+
+def _origin(spec: ChosenSpec) -> str:
+    return f"{spec.distribution} {spec.version}".rstrip()
 
 
 def _made(plugins: PluginPlan, spec: ChosenSpec, kind: type, argument: Any) -> Any:
     """The object of a chosen spec; every error names its distribution."""
     target = plugins.load(spec)
-    where = f"{spec.kind} '{spec.name}' of {spec.distribution} {spec.version}"
+    where = f"{spec.kind} '{spec.name}' of {_origin(spec)}"
     if not (isinstance(target, type) and issubclass(target, kind)):
         raise PluginError(f"{where} is not a subclass of {kind.__module__}.{kind.__name__}")
     make: Any = target
@@ -176,10 +180,8 @@ def _grammar_gates(plan: EnginePlan, config: HooklineConfig, model: ModelConfig,
 
     def make() -> GrammarBackend:
         """Runs in a compiling thread, for the first constrained request."""
-        import transformers
-
         env = GrammarEnv(
-            tokenizer=transformers.AutoTokenizer.from_pretrained(plan.tokenizer_path),
+            tokenizer=load_tokenizer(plan.tokenizer_path),
             vocab_size=vocab_size,
             end_token_ids=model.eos_token_ids,
             options=plan.plugins.options_of(spec),
