@@ -24,7 +24,7 @@ from hookline.messages.transport import LocalChannel
 from hookline.plugins.plan import ChosenSpec
 from hookline.sampling_params import SamplingParams
 from hookline.scheduler.factory import build_scheduler
-from tests.factories.fake_worker import FakeWorker
+from tests.factories.fake_worker import FakeWorker, expected_output
 from tests.factories.plans import chosen, make_plan
 
 VOCAB_SIZE = 97
@@ -42,6 +42,18 @@ POLICIES = {
 def letter(token_id: int) -> str:
     """The text of a token: printable characters, one for each."""
     return chr(0x21 + token_id) if token_id < 94 else "éßñ"[token_id - 94]
+
+
+def talkative_prompts(count: int, num_output: int) -> list[list[int]]:
+    """Short prompts whose output holds no end-of-sequence token for so long, although one could come."""
+    found: list[list[int]] = []
+    for number in range(VOCAB_SIZE * VOCAB_SIZE):
+        prompt = [number // VOCAB_SIZE, number % VOCAB_SIZE]
+        if EOS not in expected_output(prompt, num_output, VOCAB_SIZE):
+            found.append(prompt)
+            if len(found) == count:
+                break
+    return found
 
 
 def save_checkpoint(directory: Path) -> Path:

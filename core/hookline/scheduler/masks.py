@@ -12,6 +12,7 @@ from hookline.errors import RequestError
 
 if TYPE_CHECKING:
     from hookline.scheduler.finisher import Finisher
+    from hookline.scheduler.roster import Roster
     from hookline.scheduler.schedule_batch import Pass
 
 log = logging.getLogger(__name__)
@@ -20,8 +21,9 @@ log = logging.getLogger(__name__)
 class MaskFiller:
     """Fills bitmasks. Call it when all tokens sampled before the pass were accepted by their grammars."""
 
-    def __init__(self, vocab_size: int, finisher: Finisher) -> None:
+    def __init__(self, vocab_size: int, roster: Roster, finisher: Finisher) -> None:
         self._num_words = -(-vocab_size // 32)
+        self._roster = roster
         self._finisher = finisher
 
     def fill(self, a_pass: Pass) -> npt.NDArray[np.int32]:
@@ -43,4 +45,5 @@ class MaskFiller:
                 mask_BW[row] = -1
                 message = f"the grammar failed on the output so far: {type(error).__name__}: {error}"
                 self._finisher.fail(req, RequestError(message, code="grammar_failed", status_code=500))
+        self._roster.sweep()
         return mask_BW

@@ -19,6 +19,8 @@ from hookline_schedulers.budget import PrefillBudget, Verdict
 from hookline_schedulers.ratio import NewTokenRatio
 from hookline_schedulers.sharing import PrefixSharing
 
+_RETRY_PASSES = 16
+
 
 class DefaultScheduler(BatchScheduler):
     """New requests run as soon as they fit, in the order of the policy; nobody overtakes one that does not."""
@@ -26,8 +28,10 @@ class DefaultScheduler(BatchScheduler):
     def __init__(self, env: SchedulerEnv) -> None:
         super().__init__(env)
         self._ratio = NewTokenRatio(env.config.schedule_conservativeness)
-        #: How many requests held slots when the last one did not fit: until one of them ends, none will.
+        #: How many requests held slots when one did not fit, and the passes until it is tried again although
+        #: none of them has ended: what is kept free for running requests shrinks as they go on.
         self._full_at: int | None = None
+        self._passes_to_retry = 0
         self._waited_for_slots = False
 
     def plan(self, view: SchedulerView) -> StepPlan:
@@ -84,6 +88,7 @@ class DefaultScheduler(BatchScheduler):
             if verdict is not Verdict.ADMITTED:
                 if verdict is Verdict.NO_SLOTS:
                     self._full_at = _num_holders(view)
+                    self._passes_to_retry = _RETRY_PASSES
                 return
             num_rows -= 1
             sharing.lead(req)
@@ -100,10 +105,12 @@ class DefaultScheduler(BatchScheduler):
         return order
 
     def _is_full(self, view: SchedulerView) -> bool:
-        """Whether walking the queue is known to be in vain."""
+        """Whether walking the queue is likely to be in vain: looking up prefixes costs more than a pass may."""
         if self._full_at is None:
             return False
-        if self.env.config.enable_priority or _num_holders(view) < self._full_at or not view.running:
+        self._passes_to_retry -= 1
+        is_full = _num_holders(view) >= self._full_at and self._passes_to_retry > 0
+        if not is_full or not view.running or self.env.config.enable_priority:
             self._full_at = None
             return False
         return True

@@ -1,0 +1,203 @@
+"""The output of a request depends on its tokens alone, whatever is done to schedule it."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hookline.messages.requests import LogprobRequest, PoolingRequest
+from tests.factories.fake_worker import FakeWorker, expected_output
+from tests.factories.plans import chosen
+from tests.factories.scheduling import EOS, POLICIES, VOCAB_SIZE, Harness, Output, talkative_prompts
+
+DEFAULT = "hookline_schedulers.default:DefaultScheduler"
+RETRACTING = "tests.factories.schedulers:RetractingScheduler"
+OTHER = "tests.factories.schedulers:OneByOneScheduler"
+POOLERS = [chosen("poolers", "last", "x:y"), chosen("poolers", "mean", "x:y", details={"needs_all_tokens": True})]
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "no overlap": {"overlap": False},
+    "page 16": {"page": 16},
+    "page 64": {"page": 64},
+    "page 64, no overlap": {"page": 64, "overlap": False},
+    "chunks of 1": {"chunk": 1},
+    "chunks of 7": {"chunk": 7},
+    "chunks of a page": {"chunk": 16, "page": 16},
+    "chunks of the longest prompt": {"chunk": 130},
+    "mixed": {"chunk": 16, "schedule": {"enable_mixed_chunk": True}},
+    "mixed, page 16, no overlap": {
+        "chunk": 16,
+        "page": 16,
+        "overlap": False,
+        "schedule": {"enable_mixed_chunk": True},
+    },
+    "no cache": {"cache": False},
+    "no cache, chunks": {"cache": False, "chunk": 7},
+    "tiny pool": {"slots": 128, "schedule": {"schedule_conservativeness": 0.01}},
+    "tiny pool, page 4": {"slots": 128, "page": 4, "schedule": {"schedule_conservativeness": 0.01}},
+    "tiny pool, no cache": {"slots": 128, "cache": False, "schedule": {"schedule_conservativeness": 0.01}},
+    "tiny pool, no overlap": {"slots": 128, "overlap": False, "schedule": {"schedule_conservativeness": 0.01}},
+    "retraction": {"scheduler": RETRACTING},
+    "retraction, page 16": {"scheduler": RETRACTING, "page": 16},
+    "retraction, no overlap": {"scheduler": RETRACTING, "overlap": False},
+    "retraction, no cache, chunks": {"scheduler": RETRACTING, "cache": False, "chunk": 7},
+    "another scheduler": {"scheduler": OTHER},
+    "another scheduler, page 16": {"scheduler": OTHER, "page": 16},
+    "another scheduler, tiny pool": {"scheduler": OTHER, "slots": 128},
+    "two rows": {"rows": 2},
+    "lpm": {"policy": "lpm"},
+}
+
+
+def run(
+    checkpoint: Path, *, page: int = 1, slots: int = 4096, rows: int = 32, chunk: int | None = None, **options: Any
+) -> dict[str, Output]:
+    """A fixed mix of requests, twice, so that the second time meets a warm cache."""
+    worker = FakeWorker(max_total_tokens=slots, page_size=page, max_running_requests=rows)
+    harness = Harness(checkpoint, worker, chunk=chunk, plugins=POOLERS, **options)
+    rng = random.Random(5)
+    shared = [rng.randrange(VOCAB_SIZE) for _ in range(48)]
+    for turn in ("cold", "warm"):
+        for i, prompt in enumerate(talkative_prompts(5, 60)):
+            # Little to admit, much to come: these run out of slots in a small pool.
+            harness.add(f"{turn} grows{i}", prompt, 60, ignore_eos=False)
+        for i in range(8):
+            own = [(i * 7 + k) % VOCAB_SIZE for k in range((1, 16, 33, 80)[i % 4])]
+            prompt = own if i % 2 else shared[: 16 * (i % 4 + 1)] + own
+            wish = LogprobRequest(top=2, token_ids=(3,), input_start=(0, 5, None)[i % 3]) if i < 6 else None
+            if wish is not None and wish.input_start is not None:
+                wish = LogprobRequest(top=2, token_ids=(3,), input_start=min(wish.input_start, len(prompt)))
+            harness.add(
+                f"{turn}{i}", prompt, 3 + 4 * i, logprobs=wish, ignore_eos=i % 3 == 1, min_new_tokens=i % 4, n=1
+            )
+        for pooling in ("last", "mean"):
+            harness.add(f"{turn} {pooling}", shared + [1, 2], pooling=PoolingRequest(pooling=pooling))
+        harness.run()
+    harness.assert_idle()
+    return harness.outputs
+
+
+@cache
+def reference(checkpoint: Path) -> dict[str, Output]:
+    return run(checkpoint)
+
+
+def test_the_reference_is_what_the_model_gives(checkpoint: Path) -> None:
+    outputs = reference(checkpoint)
+    prompt = [(7 + k) % VOCAB_SIZE for k in range(16)]
+    assert outputs["cold1"].token_ids == expected_output(prompt, 7, VOCAB_SIZE, min_new_tokens=1)
+    assert outputs["cold1"].input_logprobs is not None
+    assert len(outputs["cold1"].input_logprobs) == len(prompt) - 5
+    assert len(outputs["cold1"].logprobs) == 7
+    assert outputs["warm7"].stats is not None
+    assert outputs["warm7"].stats.cached_tokens > 0
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_output_and_logprobs_do_not_depend_on_the_schedule(variant: str, checkpoint: Path) -> None:
+    outputs = run(checkpoint, **VARIANTS[variant])
+    for rid, wanted in reference(checkpoint).items():
+        found = outputs[rid]
+        assert found.token_ids == wanted.token_ids, rid
+        assert found.finish == wanted.finish, rid
+        assert found.logprobs == wanted.logprobs, rid
+        assert found.input_logprobs == wanted.input_logprobs, rid
+        if rid.endswith("last"):
+            assert found.embedding is not None
+            assert found.embedding[:1] == (wanted.embedding or [])[:1]
+        if rid.endswith("mean"):
+            # Every prompt token was fed to the pooler, however many were cached.
+            assert found.embedding == wanted.embedding
+    if "retraction" in variant or "tiny pool" in variant:
+        assert sum(output.stats.num_retractions for output in outputs.values() if output.stats) > 0
+
+
+@st.composite
+def scenarios(draw: st.DrawFn) -> dict[str, Any]:
+    page = draw(st.sampled_from([1, 1, 4, 16]))
+    requests = st.tuples(
+        st.sampled_from([0, 0, 10, 33, 60]),  # tokens of the shared prefix
+        st.sampled_from([1, 3, 16, 40]),  # own tokens
+        st.sampled_from([0, 1, 2, 9, 30]),  # output
+        st.booleans(),  # ignore_eos
+        st.sampled_from([0, 0, 5, 30]),  # priority
+        st.integers(0, 40),  # step of arrival
+        st.one_of(st.none(), st.none(), st.integers(0, 60)),  # step of an abort
+    )
+    return {
+        "page": page,
+        "slots": draw(st.sampled_from([136, 160, 320])) // page * page,
+        "rows": draw(st.sampled_from([2, 5, 16])),
+        "overlap": draw(st.booleans()),
+        "cache": draw(st.booleans()),
+        "chunk": draw(st.sampled_from([None, 1, 7, 16, 40])),
+        "policy": draw(st.sampled_from(sorted(POLICIES))),
+        "scheduler": draw(st.sampled_from([DEFAULT, DEFAULT, RETRACTING, OTHER])),
+        "schedule": {
+            "enable_mixed_chunk": draw(st.booleans()),
+            "schedule_conservativeness": draw(st.sampled_from([0.01, 0.3, 1.0, 2.0])),
+            "enable_priority": draw(st.booleans()),
+            "max_prefill_tokens": draw(st.sampled_from([30, 16384])),
+        },
+        "requests": draw(st.lists(requests, min_size=1, max_size=14)),
+    }
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(scenario=scenarios())
+def test_random_arrivals_and_aborts_in_tiny_pools_all_end_and_leak_nothing(
+    scenario: dict[str, Any], checkpoint: Path
+) -> None:
+    page, slots, rows = scenario.pop("page"), scenario.pop("slots"), scenario.pop("rows")
+    requests = scenario.pop("requests")
+    worker = FakeWorker(max_total_tokens=slots, page_size=page, max_running_requests=rows, max_context_len=200)
+    harness = Harness(checkpoint, worker, **scenario)
+    rng = random.Random(0)
+    shared = [rng.randrange(VOCAB_SIZE) for _ in range(60)]
+    prompts = {}
+    for i, (common, own, *_) in enumerate(requests):
+        prompts[f"r{i}"] = shared[:common] + [rng.randrange(VOCAB_SIZE) for _ in range(own)]
+    for step in range(4000):
+        for i, (_, _, output, ignore_eos, priority, arrival, abort) in enumerate(requests):
+            rid = f"r{i}"
+            if arrival == step:
+                harness.add(rid, prompts[rid], output, ignore_eos=ignore_eos, priority=priority, stream=i % 2 == 0)
+            if abort == step:
+                harness.abort(rid)
+        if not harness.step() and step > 60:
+            break
+    harness.assert_idle()
+    assert sorted(harness.outputs) == sorted(prompts)
+    for i, (_, _, output, ignore_eos, _, arrival, abort) in enumerate(requests):
+        found = harness.outputs[f"r{i}"]
+        ends = () if ignore_eos else (EOS,)
+        expected = expected_output(prompts[f"r{i}"], output, VOCAB_SIZE, ends=ends)
+        if found.reason == "abort":
+            assert abort is not None
+            assert abort >= arrival
+            expected = expected[: len(found.token_ids)]
+        assert found.token_ids == expected
+
+
+def test_fcfs_starts_requests_in_their_order_of_arrival(checkpoint: Path) -> None:
+    """Also when a short one behind a long one would have fitted."""
+    rng = random.Random(1)
+    worker = FakeWorker(max_total_tokens=128, max_running_requests=4)
+    harness = Harness(checkpoint, worker, chunk=16, cache=False)
+    started: list[str] = []
+    worker.on_launch = lambda batch: started.extend(
+        batch.rids[batch.req_pool_indices.tolist().index(sampling.row)]
+        for sampling in batch.new_rows
+        if not sampling.output_ids
+    )
+    for i in range(20):
+        harness.add(f"{i}", [rng.randrange(VOCAB_SIZE) for _ in range(rng.choice([2, 90]))], rng.choice([2, 30]))
+    harness.run()
+    first_starts = list(dict.fromkeys(started))
+    assert first_starts == [f"{i}" for i in range(20)]
