@@ -40,3 +40,10 @@ def test_long_extends_run_alone() -> None:
     spans = spans_of([512, 512, 4, 4], [512, 512, 4, 8])
     groups = group_spans(spans, q_size=256, kv_size=128)
     assert sorted(len(group) for group in groups) == [1, 1, 2]
+
+
+def test_a_group_gathers_no_more_than_a_bounded_number_of_keys() -> None:
+    spans = spans_of([1] * 100, [5000] * 100)
+    groups = group_spans(spans, q_size=256, kv_size=128)
+    assert sum(len(group) for group in groups) == 100
+    assert max(len(group) * 5000 * 128 for group in groups) <= 8_000_000

@@ -14,6 +14,8 @@ _GROUP_COST_IN_KEYS = 40_000
 _GROUP_COST_IN_PRODUCTS = 500_000
 #: An extend with more products than this gains nothing from company.
 _ALONE_PRODUCTS = 4_000_000
+#: Elements of K that a group of several may gather: bounds memory, and keeps the copy near the processor.
+_GROUP_LIMIT_IN_KEYS = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,8 @@ def group_spans(spans: Sequence[Span], *, q_size: int, kv_size: int) -> list[lis
         if span.q_len > 1:
             (alone if span.q_len * span.kv_len * q_size > _ALONE_PRODUCTS else short).append(span)
     return [
-        *_pack(ones, kv_size, _GROUP_COST_IN_KEYS, _keys),
-        *_pack(short, q_size, _GROUP_COST_IN_PRODUCTS, _products),
+        *_pack(ones, kv_size, _keys, kv_size, _GROUP_COST_IN_KEYS),
+        *_pack(short, kv_size, _products, q_size, _GROUP_COST_IN_PRODUCTS),
         *([span] for span in alone),
     ]
 
@@ -64,21 +66,25 @@ def _products(count: int, q_len: int, kv_len: int) -> int:
     return count * q_len * kv_len
 
 
-def _pack(spans: list[Span], size: int, group_cost: int, work: Callable[[int, int, int], int]) -> list[list[Span]]:
-    """Go through the spans by length and open a group when joining the last one would pad too much."""
+def _pack(
+    spans: list[Span], kv_size: int, work: Callable[[int, int, int], int], size: int, group_cost: int
+) -> list[list[Span]]:
+    """Go through the spans by length and open a group when joining the last one would pad or grow too much.
+
+    ``work`` counts what padding costs, in units of ``size`` elements.
+    """
     groups: list[list[Span]] = []
     q_max = kv_max = 0
     for span in sorted(spans, key=lambda span: (span.kv_len, span.q_len, span.index)):
         if groups:
-            group = groups[-1]
+            count = len(groups[-1])
             q_joined, kv_joined = max(q_max, span.q_len), max(kv_max, span.kv_len)
             padding = (
-                work(len(group) + 1, q_joined, kv_joined)
-                - work(len(group), q_max, kv_max)
-                - work(1, span.q_len, span.kv_len)
+                work(count + 1, q_joined, kv_joined) - work(count, q_max, kv_max) - work(1, span.q_len, span.kv_len)
             )
-            if padding * size <= group_cost:
-                group.append(span)
+            fits = (count + 1) * kv_joined * kv_size <= _GROUP_LIMIT_IN_KEYS
+            if fits and padding * size <= group_cost:
+                groups[-1].append(span)
                 q_max, kv_max = q_joined, kv_joined
                 continue
         groups.append([span])

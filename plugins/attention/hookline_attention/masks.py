@@ -13,8 +13,9 @@ QUERY_BLOCK = 128
 class CausalMasks:
     """Masks cut from one tensor: a block of queries at the end of ``kv_len`` keys always looks the same."""
 
-    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, dtype: torch.dtype, device: torch.device, max_len: int) -> None:
         self._dtype = dtype
+        self._max_len = max_len
         self._device = device
         #: window -> [QUERY_BLOCK, keys]; grows with the longest text seen.
         self._base: dict[int | None, Tensor] = {}
@@ -23,7 +24,9 @@ class CausalMasks:
         """[q_len, kv_len] for ``q_len`` <= QUERY_BLOCK queries that are the last of ``kv_len`` tokens."""
         base = self._base.get(window)
         if base is None or base.shape[1] < kv_len:
-            base = self._build(max(kv_len, 2 * (0 if base is None else base.shape[1]), QUERY_BLOCK), window)
+            # Doubled each time, up to the longest context, so that a growing text rarely builds one.
+            doubled = 0 if base is None else min(2 * base.shape[1], self._max_len)
+            base = self._build(max(kv_len, doubled, QUERY_BLOCK), window)
             self._base[window] = base
         return base[QUERY_BLOCK - q_len :, base.shape[1] - kv_len :]
 

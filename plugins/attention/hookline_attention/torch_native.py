@@ -59,7 +59,7 @@ class TorchNativeAttention(AttentionBackend):
 
     def __init__(self, env: AttentionEnv) -> None:
         super().__init__(env)
-        self._masks = CausalMasks(env.dtype, env.device)
+        self._masks = CausalMasks(env.dtype, env.device, env.max_context_len)
 
     def plan(self, geometry: AttentionGeometry) -> _Plan:
         if geometry.mask is MaskKind.TREE:
