@@ -149,6 +149,7 @@ class TokenizerManager:
         self.state.progressed()
         output_logprobs = output.output_logprobs
         input_logprobs = output.input_logprobs
+        num_tokens = 0
         for i, rid in enumerate(output.rids):
             choice = self._choices.get(rid)
             if choice is None:
@@ -156,7 +157,8 @@ class TokenizerManager:
             finish = output.finish_reasons[i]
             token_ids = output.token_ids[i]
             if token_ids:
-                self._count_tokens(choice, len(token_ids), now)
+                num_tokens += len(token_ids)
+                self._time_tokens(choice, len(token_ids), now)
             if choice.is_wanted:
                 choice.add(
                     text=output.texts[i],
@@ -168,6 +170,7 @@ class TokenizerManager:
                 )
             if finish is not None:
                 self._end(choice, finish, output.stats[i])
+        self.metrics.tokens(num_tokens)
 
     def _handle_embeddings(self, output: BatchEmbeddingOutput) -> None:
         self.state.progressed()
@@ -187,13 +190,13 @@ class TokenizerManager:
         self.state.steps(stats.steps_total)
         self.metrics.scheduler_report(stats)
 
-    def _count_tokens(self, choice: PendingChoice, count: int, now: float) -> None:
+    def _time_tokens(self, choice: PendingChoice, count: int, now: float) -> None:
         request = choice.request
         if not request.has_first_token:
             request.has_first_token = True
             self.metrics.first_token(now - request.received)
-        last = choice.last_token_at
-        self.metrics.tokens(count, None if last is None else now - last)
+        if choice.last_token_at is not None:
+            self.metrics.token_gap(now - choice.last_token_at, count)
         choice.last_token_at = now
 
     def _end(self, choice: PendingChoice, finish: FinishReason, stats: RequestStats) -> None:

@@ -113,11 +113,13 @@ class Metrics:
         """The first output token of a request came, ``seconds`` after its receipt."""
         self._ttft.observe(seconds)
 
-    def tokens(self, count: int, seconds: float | None) -> None:
-        """``count`` output tokens of a choice came, ``seconds`` after its last ones (``None``: the first)."""
+    def tokens(self, count: int) -> None:
+        """``count`` output tokens came, of whatever choices."""
         self._generated_tokens.inc(count)
-        if seconds is not None:
-            self._inter_token.observe(seconds / count, count)
+
+    def token_gap(self, seconds: float, count: int) -> None:
+        """``count`` output tokens of one choice came, ``seconds`` after the ones before."""
+        self._inter_token.observe(seconds / count, count)
 
     def tokenized(self, seconds: float) -> None:
         """A request was checked and tokenized."""
