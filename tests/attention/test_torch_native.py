@@ -272,6 +272,19 @@ def test_one_bad_request_spoils_no_other() -> None:
     torch.testing.assert_close(got[[0, 2, 3, 4]], clean[[0, 2, 3, 4]])
 
 
+def test_slots_whose_flat_offset_exceeds_31_bits() -> None:
+    case = make_case([(10, 1), (3, 4)], dtype=torch.bfloat16)
+    # Never written as a whole, so the system backs only the pages that hold these slots.
+    far = [torch.empty(2**31 // (2 * 64) + 100, 2, 64, dtype=torch.bfloat16) for _ in range(2)]
+    shift = far[0].shape[0] - case.pool.k.shape[0]
+    for plane, near in zip(far, (case.pool.k, case.pool.v), strict=True):
+        plane[shift:] = near
+    case.pool.k, case.pool.v = far
+    case.geometry.req_to_token = case.geometry.req_to_token + shift
+    assert int(case.geometry.req_to_token.max()) * 128 >= 2**31
+    assert_exact(case, case.run())
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     lens=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), min_size=1, max_size=6),
