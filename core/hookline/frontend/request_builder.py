@@ -76,6 +76,10 @@ class RequestBuilder:
             self._checks.logprobs(request.logprobs, len(input_ids), params)
         return self._choices(request, input_ids, params, pooling, adapter)
 
+    def check_token_ids(self, ids: Sequence[int], field: str) -> None:
+        """Raises ``RequestError`` naming ``field`` unless all ``ids`` are in the model's vocabulary."""
+        self._checks.token_ids(ids, field)
+
     def render_chat(
         self,
         messages: Sequence[Mapping[str, Any]],

@@ -96,6 +96,7 @@ class EngineServing:
 
     async def detokenize(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         tokenizer = self._need_tokenizer()
+        self._builder.check_token_ids(ids, "tokens")
         return await self._manager.off_loop(
             lambda: tokenizer.decode(ids, skip_special_tokens=skip_special_tokens), size=len(ids)
         )
