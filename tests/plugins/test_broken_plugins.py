@@ -157,6 +157,9 @@ def test_two_plugins_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert names(load_plugins(prefer={"plugins.twin": "second-dist"})) == ["second"]
     (problem,) = load_plugins(prefer={"plugins.twin": "third"}, strict=False).problems
     assert "but not by 'third'" in problem
+    (problem,) = load_plugins(prefer={"plugins.twin": "first-dist", "plugins.twn": "x"}, strict=False).problems
+    assert "no plugin 'twn' is installed; did you mean 'twin'?" in problem
+    assert len(load_plugins(disabled=["twin"], strict=False).disabled) == 2
 
 
 def test_two_specs_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,6 +200,8 @@ def _text_of(setting: Setting) -> str:
     default = "none" if setting.default is None else str(setting.default)
     if setting.is_bool:
         return f"{setting.description} [{default.lower()}]"
+    if setting.expected in ("a text", "a text or null"):
+        return f"{setting.description} [{default}]"
     return f"{setting.description} [{default}; {setting.expected.replace('null', 'none')}]"
 
 

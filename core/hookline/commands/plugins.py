@@ -111,8 +111,8 @@ def why(loaded: LoadedConfig, kind: str, as_json: bool) -> None:
     for refusal in resolution.refusals:
         rows.append((f"- {refusal.offer.spec.name}", refusal.offer.source, "; ".join(refusal.reasons)))
     _print_rows(rows)
-    for broken in registry.broken:
-        click.echo(str(broken))
+    for fault in (*map(str, registry.broken), *registry.problems):
+        click.echo(f"problem: {fault}", err=True)
     if problem is not None:
         click.echo(f"note: {problem}", err=True)
 

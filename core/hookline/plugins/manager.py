@@ -141,9 +141,17 @@ class _Loader:
                 for plugin in doubles
                 if winner is not None and canonicalize_name(plugin.distribution) == canonicalize_name(winner)
             ]
-            if len(doubles) > 1 and not wanted and name not in self._off and ALL_PLUGINS not in self._off:
+            if name in self._off or ALL_PLUGINS in self._off:
+                chosen.extend(doubles)
+                continue
+            if not wanted and (len(doubles) > 1 or winner is not None):
                 self._problems.append(_doubles(key, doubles, winner))
             chosen.append((wanted or doubles)[0])
+        for key in self._prefer:
+            kind, _, name = key.partition(".")
+            if kind == "plugins" and _key(name) not in named:
+                known = {plugin.name for plugin in self._found}
+                self._problems.append(f"prefer: no plugin '{name}' is installed{near_miss(name, known)}")
         return chosen
 
     def _load_one(self, found: FoundPlugin) -> LoadedPlugin:

@@ -8,7 +8,7 @@ from hookline.plugins.hookspecs import hookimpl
 
 PLUGIN = PluginInfo(
     name="kernels",
-    provides=("ops", "logits_processors"),
+    provides=("ops",),
     summary="op sets",
 )
 
