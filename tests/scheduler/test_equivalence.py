@@ -77,7 +77,7 @@ def run(
                 f"{turn}{i}", prompt, 3 + 4 * i, logprobs=wish, ignore_eos=i % 3 == 1, min_new_tokens=i % 4, n=1
             )
         for pooling in ("last", "mean"):
-            harness.add(f"{turn} {pooling}", shared + [1, 2], pooling=PoolingRequest(pooling=pooling))
+            harness.add(f"{turn} {pooling}", [*shared, 1, 2], pooling=PoolingRequest(pooling=pooling))
         harness.run()
     harness.assert_idle()
     return harness.outputs

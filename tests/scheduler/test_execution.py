@@ -9,6 +9,7 @@ import pytest
 from hookline.batch.forward_mode import ForwardMode
 from hookline.errors import PluginError
 from hookline.interfaces.scheduling import PrefillItem, Rejection, SchedulerEnv, StepPlan
+from hookline.messages.requests import LogprobRequest
 from tests.factories import schedulers
 from tests.factories.fake_worker import FakeWorker, expected_output
 from tests.factories.scheduling import VOCAB_SIZE, Harness
@@ -41,7 +42,7 @@ def scripted(
 START_A = StepPlan(prefill=[item("a", 8)])
 CHUNK_A = StepPlan(prefill=[item("a", 3)])
 
-REFUSED = {
+REFUSED: dict[str, tuple[list[StepPlan | Exception], str]] = {
     "an unknown request": ([StepPlan(prefill=[item("z", 1)])], "'z' is not here"),
     "a prefill of a running request": ([START_A, START_A], "prefills request 'a', which is running"),
     "a retraction of a waiting request": ([StepPlan(retract=["a"])], "retracts request 'a', which is waiting"),
@@ -78,9 +79,10 @@ REFUSED = {
 def test_an_impossible_plan_is_refused_by_name(case: str, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plans, message = REFUSED[case]
     harness = scripted(checkpoint, monkeypatch, *plans)
+    for _ in plans[1:]:
+        harness.step()
     with pytest.raises(PluginError, match="scheduler 'under-test' of tests ") as refusal:
-        for _ in plans:
-            harness.step()
+        harness.step()
     assert message in str(refusal.value)
 
 
@@ -100,7 +102,7 @@ def test_a_scheduler_that_never_plans_is_found_out(checkpoint: Path) -> None:
 def test_retract_reject_and_prefill_happen_in_this_order(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     swap = StepPlan(
         retract=["a"],
-        reject=[Rejection(rid="c", message="too long for this test")],
+        reject=[Rejection(rid="c", message="too long")],
         prefill=[item("b", 8)],
         decode=True,
     )
@@ -114,7 +116,7 @@ def test_retract_reject_and_prefill_happen_in_this_order(checkpoint: Path, monke
     assert outputs["a"].stats.num_retractions == 1
     finish = outputs["c"].finish
     assert finish is not None
-    assert (finish.type, finish.status_code, finish.message) == ("abort", 400, "too long for this test")
+    assert (finish.type, finish.status_code, finish.message) == ("abort", 400, "too long")
     harness.assert_idle()
 
 
@@ -158,8 +160,6 @@ def test_a_restarted_request_brings_its_output_to_the_sampler(checkpoint: Path) 
 
 
 def test_prompt_logprob_targets_follow_the_chunks(checkpoint: Path) -> None:
-    from hookline.messages.requests import LogprobRequest
-
     harness = Harness(checkpoint, chunk=4)
     harness.add("a", range(10, 20), 1, logprobs=LogprobRequest(output=False, input_start=6))
     harness.run()

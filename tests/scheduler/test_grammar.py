@@ -11,6 +11,7 @@ import pytest
 from hookline.errors import RequestError
 from hookline.interfaces.grammar import GrammarEnv
 from hookline.scheduler.grammar import CompileJob, GrammarCompiler
+from hookline.text.tokenizer import load_tokenizer
 from tests.factories.fake_grammar import FAKE_GRAMMAR, FakeGrammar, FakeGrammarBackend
 from tests.factories.fake_worker import expected_output
 from tests.factories.scheduling import EOS, VOCAB_SIZE, Harness
@@ -25,8 +26,9 @@ class Clock:
 
 
 @pytest.fixture
-def backend() -> Iterator[FakeGrammarBackend]:
-    backend = FakeGrammarBackend(GrammarEnv(tokenizer=None, vocab_size=VOCAB_SIZE, end_token_ids=(EOS,)))
+def backend(checkpoint: Path) -> Iterator[FakeGrammarBackend]:
+    tokenizer = load_tokenizer(checkpoint)
+    backend = FakeGrammarBackend(GrammarEnv(tokenizer=tokenizer, vocab_size=VOCAB_SIZE, end_token_ids=(EOS,)))
     yield backend
     backend.gate.set()
 
@@ -206,7 +208,7 @@ def test_without_a_backend_constrained_requests_are_refused(checkpoint: Path) ->
     finish = harness.run()["a"].finish
     assert finish is not None
     assert finish.status_code == 400
-    assert "has none" in finish.message
+    assert "grammar backend" in finish.message
 
 
 @pytest.mark.parametrize("overlap", [True, False])

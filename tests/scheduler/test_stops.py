@@ -122,8 +122,9 @@ def test_stop_strings_end_a_request_and_usage_is_exact(checkpoint: Path, overlap
     for rid in ("a", "b"):
         assert outputs[rid].token_ids == OUTPUT[: TEXT.index(stop) + 2]
         assert outputs[rid].finish == FinishReason(type="stop", matched=stop)
-        assert outputs[rid].stats is not None
-        assert outputs[rid].stats.completion_tokens == TEXT.index(stop) + 2
+        stats = outputs[rid].stats
+        assert stats is not None
+        assert stats.completion_tokens == TEXT.index(stop) + 2
     harness.assert_idle()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from hookline.interfaces.worker import Worker, WorkerInfo
     from hookline.messages.transport import Receiver, Sender
     from hookline.plugins.plan import ChosenSpec, PluginPlan
+    from hookline.text.tokenizer import Tokenizer
 
 #: Chunk size where resolution left it to the scheduler.
 _DEFAULT_CHUNK = 2048
@@ -66,17 +68,18 @@ def build_scheduler(
     info = worker.info
     model = ModelConfig.load(plan.model_path)
     allocator = PagedAllocator(info.max_total_tokens, info.page_size, check=config.observability.check_ledger)
-    cache = RadixCache(allocator, config.cache.eviction_policy) if config.cache.enable_prefix_cache else NoCache()
-    ledger = KVLedger(allocator, ReqToTokenPool(info.max_running_requests, info.max_context_len), cache)
+    has_cache = config.cache.enable_prefix_cache
+    prefixes = RadixCache(allocator, config.cache.eviction_policy) if has_cache else NoCache()
+    ledger = KVLedger(allocator, ReqToTokenPool(info.max_running_requests, info.max_context_len), prefixes)
     roster = Roster()
     counters = Counters()
     outbox = Outbox(sender)
-    gates = _grammar_gates(plan, config, model, info.vocab_size)
+    tokenizer = None if config.model.skip_tokenizer_init else cache(partial(load_tokenizer, plan.tokenizer_path))
+    gates = _grammar_gates(plan.plugins, config, tokenizer, model.eos_token_ids, info.vocab_size)
     waits = WaitRoom([gates, *gate_sources], hold_sources)
     adapters = AdapterTable(worker, config.lora.max_loras)
     finisher = Finisher(roster, waits, ledger, adapters, outbox)
     stats = StatsReporter(roster, waits, ledger, counters, outbox)
-    tokenizer = None if config.model.skip_tokenizer_init else lambda: load_tokenizer(plan.tokenizer_path)
     limits = _limits(plan.plugins, config, model, info, allocator.num_slots)
     intake = Intake(limits, roster, waits, adapters, finisher, StopTexts(tokenizer))
     batch_scheduler, name = _batch_scheduler(plan.plugins, config, info, allocator.num_slots)
@@ -99,7 +102,7 @@ def build_scheduler(
             waits,
             ledger,
             stats,
-            has_prefix_cache=config.cache.enable_prefix_cache,
+            has_prefix_cache=has_cache,
         ),
         pipeline=pipeline,
         roster=roster,
@@ -172,25 +175,33 @@ def _made(plugins: PluginPlan, spec: ChosenSpec, kind: type, argument: Any) -> A
         raise PluginError(f"{where} cannot be made: {type(error).__name__}: {error}") from error
 
 
-def _grammar_gates(plan: EnginePlan, config: HooklineConfig, model: ModelConfig, vocab_size: int) -> GrammarGates:
-    chosen = plan.plugins.of_kind("grammar_backends")
+def _grammar_gates(
+    plugins: PluginPlan,
+    config: HooklineConfig,
+    tokenizer: Callable[[], Tokenizer] | None,
+    end_token_ids: tuple[int, ...],
+    vocab_size: int,
+) -> GrammarGates:
+    chosen = plugins.of_kind("grammar_backends")
     if not chosen:
-        return GrammarGates(None, frozenset(), "")
+        return GrammarGates(None, missing="a grammar backend (grammar.grammar_backend)")
+    if tokenizer is None:
+        return GrammarGates(None, missing="a tokenizer (skip_tokenizer_init)")
     spec = chosen[0]
 
     def make() -> GrammarBackend:
         """Runs in a compiling thread, for the first constrained request."""
         env = GrammarEnv(
-            tokenizer=load_tokenizer(plan.tokenizer_path),
+            tokenizer=tokenizer(),
             vocab_size=vocab_size,
-            end_token_ids=model.eos_token_ids,
-            options=plan.plugins.options_of(spec),
+            end_token_ids=end_token_ids,
+            options=plugins.options_of(spec),
         )
-        backend = _made(plan.plugins, spec, GrammarBackend, env)
+        backend = _made(plugins, spec, GrammarBackend, env)
         assert isinstance(backend, GrammarBackend)
         return backend
 
     compiler = GrammarCompiler(
         make, timeout=config.grammar.grammar_timeout, max_bytes=config.grammar.grammar_cache_bytes
     )
-    return GrammarGates(compiler, frozenset(spec.details.get("kinds", ())), spec.name)
+    return GrammarGates(compiler, kinds=frozenset(spec.details.get("kinds", ())), backend_name=spec.name)

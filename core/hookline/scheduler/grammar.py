@@ -215,12 +215,23 @@ class GrammarGate(Gate):
 
 
 class GrammarGates:
-    """The gate source for constrained requests. ``compiler`` is ``None`` when no grammar backend was chosen."""
+    """The gate source for constrained requests.
 
-    def __init__(self, compiler: GrammarCompiler | None, kinds: frozenset[str], backend_name: str) -> None:
+    Without a ``compiler`` they are refused, with the words of what is ``missing``.
+    """
+
+    def __init__(
+        self,
+        compiler: GrammarCompiler | None,
+        *,
+        kinds: frozenset[str] = frozenset(),
+        backend_name: str = "",
+        missing: str = "",
+    ) -> None:
         self.compiler = compiler
         self._kinds = kinds
         self._backend_name = backend_name
+        self._missing = missing
 
     def __call__(self, req: Req) -> Gate | None:
         grammar = req.params.grammar
@@ -228,7 +239,7 @@ class GrammarGates:
             return None
         kind, source = grammar
         if self.compiler is None:
-            raise RequestError(f"{kind} needs a grammar backend, but this engine has none", param=kind)
+            raise RequestError(f"{kind} needs {self._missing}, but this engine has none", param=kind)
         if kind not in self._kinds:
             known = ", ".join(sorted(self._kinds)) or "none"
             raise RequestError(

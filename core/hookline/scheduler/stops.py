@@ -37,28 +37,25 @@ class StopText:
 
 
 class StopTexts:
-    """Makes a ``StopText`` for each request that has stops; loads the tokenizer for the first."""
+    """Makes a ``StopText`` for each request that has stops. ``get_tokenizer`` may load it when first called."""
 
-    def __init__(self, load_tokenizer: Callable[[], Tokenizer] | None) -> None:
-        self._load_tokenizer = load_tokenizer
-        self._tokenizer: Tokenizer | None = None
+    def __init__(self, get_tokenizer: Callable[[], Tokenizer] | None) -> None:
+        self._get_tokenizer = get_tokenizer
 
     def for_request(self, request: TokenizedRequest) -> StopText | None:
         """``None`` without stops. ``RequestError`` for a bad regex, or when there is no tokenizer."""
         params = request.sampling_params
         if not params.stop and not params.stop_regex:
             return None
+        if self._get_tokenizer is None:
+            raise RequestError(
+                "stop strings need a tokenizer, but this engine has none (skip_tokenizer_init); use stop_token_ids",
+                param="stop",
+            )
         matcher = StopMatcher(params.stop, params.stop_regex)
-        if self._tokenizer is None:
-            if self._load_tokenizer is None:
-                raise RequestError(
-                    "stop strings need a tokenizer, but this engine has none (skip_tokenizer_init); use stop_token_ids",
-                    param="stop",
-                )
-            self._tokenizer = self._load_tokenizer()
         # Stops may hold special tokens, whether or not these are shown. The detokenizer process looks in the
         # same text, so both find the same stop.
-        detokenizer = incremental_detokenizer(self._tokenizer, prompt_tail(request), skip_special_tokens=False)
+        detokenizer = incremental_detokenizer(self._get_tokenizer(), prompt_tail(request), skip_special_tokens=False)
         return StopText(detokenizer, matcher)
 
 
