@@ -166,7 +166,7 @@ async def test_requests_of_several_prompts_have_ids_of_their_own() -> None:
         ({"best_of": 2, "n": 3}, "best_of"),
         ({"logprobs": -1}, "logprobs"),
         ({"logprobs": 21}, "logprobs"),
-        ({"max_tokens": -1}, "max_new_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
         ({"stream_options": {}}, "stream_options"),
         ({"json_schema": "{}", "ebnf": "x"}, "ebnf"),
     ],

@@ -1,4 +1,5 @@
 """The HTTP shell: everything of a server that no API family should have to write.
 
-API families may import ``bodies``, ``errors``, ``sse`` and ``tasks``; the rest is the launcher's.
+For API families: ``bodies`` (requests and JSON answers), ``sse`` (streamed answers), ``tasks`` (work that ends
+with its client) and ``auth.require_admin``. The rest is the launcher's.
 """

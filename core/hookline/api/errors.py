@@ -70,7 +70,7 @@ def describe(exc: Exception) -> ErrorAnswer:
         return ErrorAnswer(
             status_code=exc.status_code,
             message=str(exc.detail),
-            code=_CODES.get(exc.status_code),
+            code=_CODES.get(exc.status_code, "invalid_request" if exc.status_code < 500 else "internal_error"),
             headers=exc.headers,
         )
     if isinstance(exc, EngineDeadError):

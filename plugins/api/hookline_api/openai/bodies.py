@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from hookline.api.bodies import RequestBody
 from hookline.errors import RequestError
@@ -55,6 +55,9 @@ class ResponseFormat(RequestBody):
 class CommonBody(RequestBody):
     """What chat and completions share. ``None`` means "not given"."""
 
+    #: Fields with a number of output tokens; of those that mean one thing the last wins.
+    _limit_fields: ClassVar[tuple[str, ...]] = ("min_tokens", "max_tokens")
+
     model: str | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -98,8 +101,13 @@ class CommonBody(RequestBody):
     def sampling_overrides(self) -> dict[str, Any]:
         """The sampling parameters that the request sets. Raises ``RequestError`` for conflicting ones."""
         values = {name: value for name in _SAMPLING_FIELDS if (value := getattr(self, name)) is not None}
-        if self.min_tokens is not None:
-            values["min_new_tokens"] = self.min_tokens
+        for name in self._limit_fields:
+            limit = getattr(self, name)
+            if limit is not None and limit < 0:
+                # The sampler would complain of a name that this API does not have.
+                raise RequestError(f"{name} must be an integer at least 0, not {limit}", param=name)
+            if limit is not None:
+                values["min_new_tokens" if name == "min_tokens" else "max_new_tokens"] = limit
         schemas = [
             schema for schema in (self._schema_of_format(), _schema_text(self.json_schema)) if schema is not None
         ]
@@ -150,6 +158,8 @@ class CompletionBody(CommonBody):
 
 class ChatBody(CommonBody):
     """``/v1/chat/completions``. Messages and tools stay as they came: the chat template reads them."""
+
+    _limit_fields: ClassVar[tuple[str, ...]] = ("min_tokens", "max_tokens", "max_completion_tokens")
 
     messages: list[dict[str, Any]]
     max_completion_tokens: int | None = None

@@ -142,9 +142,6 @@ class ChatAnswer:
     def _engine_request(self) -> GenerateRequest:
         body, wish = self._body, self._wish
         values = body.sampling_overrides()
-        limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-        if limit is not None:
-            values["max_new_tokens"] = limit
         if self._rendered.stop:
             own = [body.stop] if isinstance(body.stop, str) else body.stop or []
             values["stop"] = [*own, *self._rendered.stop]

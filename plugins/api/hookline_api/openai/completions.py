@@ -75,8 +75,6 @@ class CompletionAnswer:
     def _engine_requests(self) -> list[GenerateRequest]:
         body = self._body
         values = body.sampling_overrides()
-        if body.max_tokens is not None:
-            values["max_new_tokens"] = body.max_tokens
         params = self._serving.default_sampling_params(values, max_new_tokens=_DEFAULT_MAX_TOKENS)
         logprobs = None
         if body.logprobs is not None:
