@@ -196,7 +196,12 @@ class ApiContext:
 
 
 class ApiFamily(ABC):
-    """A family of HTTP routes."""
+    """A family of HTTP routes.
+
+    Handlers run on the server's event loop and must not block it. Any ``RequestError`` that they raise
+    becomes an error object with its status. ``hookline.api`` has what families share: request bodies that
+    report unknown fields, event streams, work that ends when its client leaves.
+    """
 
     def __init__(self, context: ApiContext) -> None:
         self.serving = context.serving
@@ -204,4 +209,5 @@ class ApiFamily(ABC):
 
     @abstractmethod
     def router(self) -> APIRouter:
-        """The routes. Called once; a path that another family has is an error that names both."""
+        """The routes: exactly those that the spec declares. Called once; a path that another family has is an
+        error that names both."""
