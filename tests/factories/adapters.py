@@ -33,7 +33,7 @@ def make_adapter(base: Path, directory: Path, *, seed: int = 0, **settings: Any)
         for name, parameter in model.named_parameters():
             if "lora_" in name:
                 parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
-        model.save_pretrained(directory)
+        model.save_pretrained(str(directory))
     return directory
 
 

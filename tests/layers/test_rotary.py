@@ -89,8 +89,8 @@ def test_interleaved_planes_turn_as_transformers_does(section: tuple[int, int, i
         "mrope_section": list(section),
         "mrope_interleaved": True,
     }
-    config = transformers.Qwen3VLMoeConfig(text_config={"head_dim": HEAD_DIM, "rope_parameters": dict(parameters)})
-    module = Qwen3VLMoeTextRotaryEmbedding(config.text_config)
+    text: Any = transformers.Qwen3VLMoeTextConfig(head_dim=HEAD_DIM, rope_parameters=dict(parameters))
+    module = Qwen3VLMoeTextRotaryEmbedding(text)
     positions = torch.tensor([[0, 1, 2, 700], [0, 1, 9, 20], [0, 1, 4, 33]])
     expected_cos, expected_sin = module(torch.zeros(1), positions.unsqueeze(1))
     cos, sin = embedding(parse({"rope_parameters": parameters})).forward(positions)

@@ -158,7 +158,9 @@ class ModelHarness:
         parts = logits.split([len(ids) for ids in tokens.values()])
         return dict(zip(tokens, parts, strict=True))
 
-    def greedy(self, prompts: Mapping[str, Sequence[int]], steps: int, chunk: int | None = None) -> dict[str, list[int]]:
+    def greedy(
+        self, prompts: Mapping[str, Sequence[int]], steps: int, chunk: int | None = None
+    ) -> dict[str, list[int]]:
         """Greedy output of all prompts together; prompts are computed in chunks, all at once per pass."""
         last: dict[str, torch.Tensor] = {}
         left = {name: list(ids) for name, ids in prompts.items()}
@@ -176,7 +178,12 @@ class ModelHarness:
         return output
 
     def _batch(self, tokens: Mapping[str, Sequence[int]], all_logits: bool) -> ForwardBatch:
-        rows, prefix_lens, extend_lens, ids, positions, loc = [], [], [], [], [], []
+        rows: list[int] = []
+        prefix_lens: list[int] = []
+        extend_lens: list[int] = []
+        ids: list[int] = []
+        positions: list[int] = []
+        loc: list[int] = []
         for name, new in tokens.items():
             sequence = self._sequences.setdefault(name, _Sequence(row=len(self._sequences)))
             slots = [self._free.pop() for _ in new]

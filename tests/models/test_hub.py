@@ -50,7 +50,8 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr(hub, "snapshot_download", download)
 
 
-def response(status: int) -> httpx.Response:
+def response(status: int) -> Any:
+    # huggingface_hub takes the answer of whichever HTTP client its release is built on.
     return httpx.Response(status, request=httpx.Request("GET", "https://huggingface.co/org/tiny"))
 
 

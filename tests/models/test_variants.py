@@ -93,23 +93,24 @@ def test_biases_of_qwen2_are_added(tmp_path: Path) -> None:
 @pytest.mark.parametrize("norm_topk_prob", [True, False])
 def test_dense_layers_among_sparse_ones(norm_topk_prob: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    config = transformers.Qwen3MoeConfig(
-        vocab_size=384,
-        hidden_size=64,
-        intermediate_size=48,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        max_position_embeddings=256,
-        initializer_range=0.2,
-        num_experts=5,
-        num_experts_per_tok=3,
-        moe_intermediate_size=24,
-        norm_topk_prob=norm_topk_prob,
-        decoder_sparse_step=2,
-        mlp_only_layers=[3],
-    )
+    sizes: dict[str, Any] = {
+        "vocab_size": 384,
+        "hidden_size": 64,
+        "intermediate_size": 48,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "max_position_embeddings": 256,
+        "initializer_range": 0.2,
+        "num_experts": 5,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 24,
+        "norm_topk_prob": norm_topk_prob,
+        "decoder_sparse_step": 2,
+        "mlp_only_layers": [3],
+    }
+    config = transformers.Qwen3MoeConfig(**sizes)
     transformers.Qwen3MoeForCausalLM(config).save_pretrained(tmp_path)
     assert_parity(tmp_path)
 

@@ -57,13 +57,13 @@ def plan_load(model: Model, checkpoint: Checkpoint, expert_layout: LayoutOption 
     copies: list[Copy] = []
     for parameter in model.parameters.values():
         for piece in _choose_form(parameter, known, layout):
-            header = known.get(piece.name)
-            if header is None:
+            found = known.get(piece.name)
+            if found is None:
                 problems.missing.append(piece.name)
-            elif header.shape != piece.shape:
-                problems.misshapen.append(f"{header.name} is {_shape(header.shape)}, not {_shape(piece.shape)}")
+            elif found.shape != piece.shape:
+                problems.misshapen.append(f"{found.name} is {_shape(found.shape)}, not {_shape(piece.shape)}")
             else:
-                copies.append(Copy(source=header.name, parameter=parameter, piece=piece))
+                copies.append(Copy(source=found.name, parameter=parameter, piece=piece))
     expected = {piece.name for parameter in model.parameters.values() for form in parameter.forms for piece in form}
     problems.unexpected += [header.name for name, header in known.items() if name not in expected]
     problems.raise_if_any()
