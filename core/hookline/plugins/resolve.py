@@ -107,7 +107,8 @@ def resolve_wish(registry: Registry, wish: Wish, context: Context) -> Resolution
         known = {offer.spec.name for offer in registry.of_kind(wish.kind)}
         for name in wish.names:
             if name not in known:
-                raise PluginError(registry.unknown(wish.kind, name))
+                where = f"{wish.setting}: " if wish.setting else ""
+                raise PluginError(where + registry.unknown(wish.kind, name))
         chosen = [_named(wish, name, fits, refusals) for name in dict.fromkeys(wish.names)]
     spare = tuple(offer for offer in fits if offer not in chosen)
     return Resolution(wish=wish, chosen=tuple(chosen), spare=spare, refusals=tuple(refusals))
