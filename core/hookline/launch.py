@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -84,12 +85,13 @@ def run_server(
     started = time.monotonic()
     section = config.observability
     configure_logging(level=section.log_level, log_format=section.log_format, process="server")
+    # Until the event loop takes over the signals nothing runs that could be drained.
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         cause = _run(config, resolve, targets, announce or _say, started)
     except HooklineError as exc:
         cause = str(exc)
     except KeyboardInterrupt:
-        # Before the loop took over the signals: nothing runs yet that could be drained.
         return 130
     if cause is None:
         return 0
@@ -163,6 +165,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _say(text: str) -> None:

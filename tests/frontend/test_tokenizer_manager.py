@@ -504,6 +504,19 @@ async def test_requests_at_the_deadline_end_with_a_reason(setup: Setup) -> None:
     assert await setup.manager.wait_idle(1.0)
 
 
+async def test_request_that_is_tokenized_at_the_end_is_refused(setup: Setup) -> None:
+    long = GenerateRequest(prompt="to be " * 2000, sampling_params=SamplingParams())
+    setup.manager.builder.context_len = 10**6
+    setup.manager.builder._checks._context_len = 10**6
+    task = asyncio.create_task(_collect(setup, long))
+    await asyncio.sleep(0)
+    setup.manager.end_all("the server is shutting down")
+    with pytest.raises(OverloadedError, match="shutting down"):
+        await task
+    assert setup.scheduler.sent == []
+    assert setup.is_clean()
+
+
 # --- control, reports ---
 
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -127,6 +128,15 @@ def test_unusable_configuration_ends_with_its_cause(start_server: Any) -> None:
     assert "top_p" in server.last_line
 
 
+def test_unusable_certificate_ends_with_its_cause(start_server: Any, tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text("no key")
+    files = {"tls_cert_file": str(tmp_path / "absent.pem"), "tls_key_file": str(tmp_path / "key.pem")}
+    server = start_server(ready=False, config={"server": files})
+    assert server.wait() == 1
+    assert "absent.pem" in server.last_line
+    assert "tls_cert_file" in server.last_line
+
+
 # --- death ---
 
 
@@ -233,14 +243,18 @@ def test_signal_to_the_whole_group_drains_too(start_server: Any) -> None:
     assert stream.last()["finish"] == ["length", ""]
 
 
-def test_signal_while_starting_stops_at_once(start_server: Any) -> None:
-    server = start_server(ready=False, ECHO_START_SECONDS="60")
+@pytest.mark.parametrize("delay", [0.0, 0.3, 0.9])
+def test_signal_while_starting_stops_at_once(start_server: Any, tmp_path: Path, delay: float) -> None:
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    server = start_server(ready=False, ECHO_START_SECONDS="60", TMPDIR=str(temporary))
     wait_until(lambda: len(server.children()) == 2)
     children = list(server.children().values())
-    time.sleep(0.05)
+    time.sleep(delay)
     server.signal(signal.SIGTERM)
-    server.wait()
+    assert server.wait(_DEATH_SECONDS) in (0, 130)
     _assert_gone(children)
+    assert list(temporary.iterdir()) == []
 
 
 def test_child_that_dies_while_draining_is_still_the_cause(start_server: Any) -> None:

@@ -73,6 +73,8 @@ class TokenizerManager:
         self._control_ids = itertools.count(1)
         self._control: dict[int, asyncio.Future[ControlReply]] = {}
         self._stats: SchedulerStats | None = None
+        #: Set once the server ends: what it tells requests that are still being tokenized.
+        self._farewell: str | None = None
         self._threads = ThreadPoolExecutor(_TOKENIZER_THREADS, thread_name_prefix="tokenize")
 
     def scheduler_report(self) -> dict[str, Any]:
@@ -261,7 +263,8 @@ class TokenizerManager:
         return True
 
     def end_all(self, message: str) -> None:
-        """End every open request here and now with an abort that says ``message`` (503)."""
+        """End every open request here and now with an abort that says ``message`` (503); none comes after."""
+        self._farewell = message
         finish = FinishReason(type="abort", message=message, status_code=503, code="shutting_down")
         for request in list(self._requests.values()):
             for choice in request.choices:
@@ -303,6 +306,8 @@ class TokenizerManager:
         self, request: GenerateRequest, tokenized: Sequence[TokenizedRequest], received: float
     ) -> PendingRequest:
         self.state.check_alive()
+        if self._farewell is not None:
+            raise OverloadedError(self._farewell, code="shutting_down")
         rid = request.rid or tokenized[0].rid.partition("#")[0]
         for one in tokenized:
             if one.rid in self._choices:

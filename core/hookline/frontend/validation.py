@@ -6,8 +6,6 @@ What ``SamplingParams`` can check by itself is checked there. Everything here ra
 from __future__ import annotations
 
 import json
-import re
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +15,7 @@ from hookline.interfaces.logits import LogitsProcessor
 from hookline.messages.requests import LogprobRequest, PoolingRequest
 from hookline.plugins.plan import PluginPlan
 from hookline.sampling_params import SamplingParams
+from hookline.text.stop_regex import StopRegex
 
 MAX_RID_LENGTH = 256
 MAX_TOP_LOGPROBS = 128
@@ -84,7 +83,7 @@ class RequestChecks:
         if params.logit_bias:
             self.token_ids(tuple(params.logit_bias), "logit_bias")
         for pattern in params.stop_regex:
-            _check_regex(pattern)
+            StopRegex(pattern)
         if params.grammar is not None:
             self._grammar(*params.grammar)
         for name, wish in (params.logits_processors or {}).items():
@@ -177,17 +176,6 @@ class RequestChecks:
                 raise RequestError(str(exc), param="logits_processors") from exc
             self._processors[name] = self._plan.load(spec)()
         return self._processors[name]
-
-
-def _check_regex(pattern: str) -> None:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as exc:
-        raise RequestError(
-            f"stop_regex {pattern!r:.80} is not a valid regular expression: {exc}", param="stop_regex"
-        ) from exc
 
 
 def _check_schema(source: str) -> Any:

@@ -27,7 +27,7 @@ MAX_MESSAGE_BYTES = 1 << 30
 #: Longest path of a unix socket, with room for the final zero.
 _MAX_SOCKET_PATH = 100
 #: Messages given to the event loop in one go, so that it serves other tasks between.
-_MAX_MESSAGES_PER_TURN = 64
+_MAX_MESSAGES_PER_TURN = 16
 _RECONNECT_MS = 20
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+import ssl
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,10 @@ def base_url(listener: socket.socket, config: ServerConfig) -> str:
 
 
 def make_http_server(app: Any, config: ServerConfig) -> uvicorn.Server:
-    """A uvicorn server that leaves signals and logging to the launcher."""
+    """A uvicorn server that leaves signals and logging to the launcher.
+
+    Raises ``ConfigError`` when the certificate or its key cannot be used.
+    """
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -60,18 +64,23 @@ def make_http_server(app: Any, config: ServerConfig) -> uvicorn.Server:
         def capture_signals(self) -> Iterator[None]:
             yield
 
-    return Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="on",
-            ssl_certfile=config.tls_cert_file,
-            ssl_keyfile=config.tls_key_file,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-            server_header=False,
-        )
+    settings = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        ssl_certfile=config.tls_cert_file,
+        ssl_keyfile=config.tls_key_file,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        server_header=False,
     )
+    try:
+        settings.load()
+    except (ssl.SSLError, OSError) as exc:
+        raise ConfigError(
+            f"cannot use tls_cert_file '{config.tls_cert_file}' with tls_key_file '{config.tls_key_file}': {exc}"
+        ) from exc
+    return Server(settings)
 
 
 def _bind_problem(host: str, port: int, exc: OSError) -> str:

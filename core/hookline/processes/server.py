@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ from hookline.api.app import create_app
 from hookline.api.families import load_families
 from hookline.config.engine_plan import EnginePlan
 from hookline.config.secrets import redact
-from hookline.errors import HooklineError
+from hookline.errors import HooklineError, OverloadedError
 from hookline.frontend.engine_state import EngineState
 from hookline.frontend.request_builder import RequestBuilder
 from hookline.frontend.serving import EngineServing, ServerReports
@@ -28,7 +29,8 @@ from hookline.frontend.tokenizer_manager import TokenizerManager
 from hookline.interfaces.api import GenerateRequest
 from hookline.messages.control import ControlRequest
 from hookline.messages.sockets import AsyncSocketReceiver, SocketReceiver
-from hookline.messages.wire import FrontendInput
+from hookline.messages.transport import Sender
+from hookline.messages.wire import FrontendInput, SchedulerInput
 from hookline.observability.metrics import Metrics
 from hookline.processes.channels import frontend_ends
 from hookline.processes.child_process import ChildProcess
@@ -74,6 +76,7 @@ class Server:
         self._started = started
         self._announce = announce
         self._on_connected = on_connected
+        self._is_connected = False
         self._num_signals = 0
         self._stop = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -115,9 +118,8 @@ class Server:
                 create_app(serving, load_families(self._plan.plugins), self._config), self._config.server
             )
             cause = await self._serve(manager, http, receiver, watches)
-            if cause is None:
-                sender.send(ControlRequest(id=0, method="shutdown"))
-                await asyncio.wait([watches["scheduler"]], timeout=_SHUTDOWN_SECONDS)
+            if cause is None and self._is_connected:
+                await self._shut_down_scheduler(sender, watches["scheduler"])
             return cause
         finally:
             if manager is not None:
@@ -167,6 +169,7 @@ class Server:
             processes[name] = {"pid": child.pid, **await child.ready()}
         # The answer has passed all three channels.
         await manager.control("server_state", {})
+        self._is_connected = True
         self._on_connected()
         if self._config.server.warmup:
             state.starting("the engine is warming up")
@@ -199,6 +202,12 @@ class Server:
             logger.warning("%d requests are cut off", manager.num_in_flight)
             manager.end_all("the server is shutting down")
         return cause
+
+    async def _shut_down_scheduler(self, sender: Sender[SchedulerInput], watch: asyncio.Task[str]) -> None:
+        """Let the scheduler free the device in order; whoever does not listen is killed afterwards."""
+        with contextlib.suppress(OverloadedError):
+            sender.send(ControlRequest(id=0, method="shutdown"))
+        await asyncio.wait([watch], timeout=_SHUTDOWN_SECONDS)
 
     async def _close_http(self, http: uvicorn.Server, listening: asyncio.Task[None]) -> None:
         http.should_exit = True
