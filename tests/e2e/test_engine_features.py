@@ -183,7 +183,7 @@ def test_a_grammar_holds_in_a_mixed_batch(engine: Engine) -> None:
 
 
 def test_a_bad_request_names_its_fault_and_the_engine_goes_on(engine: Engine) -> None:
-    with pytest.raises(RequestError, match="99999.* 0 to 383"):
+    with pytest.raises(RequestError, match=r"99999.* 0 to 383"):
         engine.generate(input_ids=[[1, 99999]])
     with pytest.raises(RequestError, match="512"):
         engine.generate(input_ids=[[1] * 600])

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from hookline import Engine, SamplingParams
 
+from hookline import Engine, SamplingParams
 from tests.factories.checkpoints import FAMILIES, VOCAB_SIZE
 
 STEPS = 64

@@ -66,9 +66,8 @@ def offline(
         )
         runners = {"hookline": engine_runner(engine)}
         if baseline:
-            execution = engine.server_state()["execution"]
             runners |= TransformersBaseline(
-                engine.model_path, dtype=execution["dtype"], device=execution["device"]
+                engine.model_path, dtype=engine.config.model.dtype, device=engine.config.execution.device
             ).runners()
         results = measure_in_turns(runners, workload, repetitions=repetitions)
     rows = [

@@ -65,11 +65,15 @@ def _answer(
     engine: Engine, messages: list[dict[str, Any]], params: dict[str, Any], template_kwargs: dict[str, Any]
 ) -> str:
     """Print the answer as it comes, reasoning dimmed, and return its content."""
-    content = []
+    content: list[str] = []
+    reasoned = False
     for delta in engine.stream_chat(messages, params, chat_template_kwargs=template_kwargs):
         if delta.reasoning:
+            reasoned = True
             click.echo(click.style(delta.reasoning, dim=True), nl=False)
         if delta.text:
+            if reasoned and not content:
+                click.echo()
             content.append(delta.text)
             click.echo(delta.text, nl=False)
     click.echo()

@@ -41,8 +41,10 @@ class SchedulerStats(msgspec.Struct, frozen=True, kw_only=True, tag="stats"):
     generated_tokens_total: int
     num_retractions_total: int
     steps_total: int
+    #: Checks that found a pool or tree out of balance (``observability.check_ledger``).
+    ledger_violations: int = 0
     #: Monotonic seconds since the last completed step, while work exists; 0 when idle.
-    seconds_since_step: float
+    seconds_since_step: float = 0.0
     #: Summed seconds by stage since the start: "schedule", "launch", "wait", "process".
     stage_seconds: dict[str, float] = {}
 

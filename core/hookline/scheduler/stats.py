@@ -98,6 +98,7 @@ class StatsReporter:
             generated_tokens_total=counters.generated_tokens,
             num_retractions_total=counters.num_retractions,
             steps_total=counters.steps,
+            ledger_violations=counters.ledger_violations,
             seconds_since_step=self._clock() - self._last_step if len(self._roster) else 0.0,
             stage_seconds=dict(counters.stage_seconds),
         )
@@ -114,5 +115,4 @@ class StatsReporter:
             "free_rows": ledger.pool.num_free,
             "total_rows": ledger.pool.num_rows,
             "page_size": ledger.page_size,
-            "ledger_violations": self._counters.ledger_violations,
         }
