@@ -19,9 +19,7 @@ def hookline_checkpoint_sources() -> list[CheckpointSourceSpec]:
         CheckpointSourceSpec(
             name="demo",
             target="hookline_demo.source:DemoCheckpointSource",
-            checkpoints=(
-                ("demo", "9 million parameters: pictures of shapes, sums, facts, tools, words"),
-            ),
+            checkpoints=(("demo", "9 million parameters: pictures of shapes, sums, facts, tools, words"),),
             default="demo",
             summary="the demo checkpoint that comes with the package",
         )

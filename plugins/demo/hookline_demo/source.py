@@ -19,8 +19,7 @@ class DemoCheckpointSource(CheckpointSource):
     def locate(self, name: str, *, revision: str | None, offline: bool) -> Path:
         if revision is not None:
             raise ModelError(
-                f"the demo checkpoint has no revisions, but {revision!r} was asked for; "
-                "leave the revision out"
+                f"the demo checkpoint has no revisions, but {revision!r} was asked for; leave the revision out"
             )
         if not (CHECKPOINT / "config.json").is_file():
             raise ModelError(

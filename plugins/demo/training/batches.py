@@ -32,8 +32,8 @@ class VisualGroup:
 
 @dataclass(slots=True, kw_only=True)
 class Batch:
-    ids_T: torch.Tensor
-    positions_3T: torch.Tensor
+    ids: torch.Tensor  #: the tokens of all conversations
+    positions: torch.Tensor  #: [3, tokens]
     starts: torch.Tensor  #: int32 [number of conversations + 1]
     max_len: int
     predict: torch.Tensor  #: indices of tokens whose successor is to be predicted
@@ -54,7 +54,7 @@ class Wire:
 
     @classmethod
     def of(cls, batch: Batch) -> Wire:
-        parts = [batch.ids_T, batch.positions_3T.flatten(), batch.starts, batch.predict]
+        parts = [batch.ids, batch.positions.flatten(), batch.starts, batch.predict]
         parts += [batch.labels, batch.segments, *(group.targets for group in batch.groups)]
         pixels = [group.patches.flatten() for group in batch.groups]
         return cls(
@@ -69,8 +69,8 @@ class Wire:
         ids, positions, starts, predict, labels, segments, *targets = self.numbers.to(device).split(self.lengths)
         pixels = self.pixels.to(device).split([shape.numel() for _, shape in self.shapes])
         return Batch(
-            ids_T=ids,
-            positions_3T=positions.view(3, -1),
+            ids=ids,
+            positions=positions.view(3, -1),
             starts=starts.int(),
             max_len=self.max_len,
             predict=predict,
@@ -94,8 +94,8 @@ def pack(rows: list[Encoded]) -> Batch:
     groups = _group(rows, starts)
     patches = [group.patches.shape[1] for group in groups for _ in range(len(group.patches))]
     return Batch(
-        ids_T=torch.from_numpy(ids),
-        positions_3T=torch.from_numpy(np.concatenate([row.positions for row in rows], axis=1)),
+        ids=torch.from_numpy(ids),
+        positions=torch.from_numpy(np.concatenate([row.positions for row in rows], axis=1)),
         starts=torch.from_numpy(starts.astype(np.int32)),
         max_len=max(lengths),
         predict=torch.from_numpy(index),

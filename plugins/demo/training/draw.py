@@ -114,13 +114,14 @@ class Draw:
         wrap: bool = True,
         bare: bool = True,
         openers: Sequence[str] = OPENERS,
+        always_trained: frozenset[str] = frozenset(),
         **slots: object,
     ) -> str:
         """A phrasing of the grammar, its slots filled, in a random everyday style.
 
         A grammar is a list of cores; `{a|b}` in a core is a choice and `<x>` a slot. With `wrap`
         an opener or a closer may surround the core, and is part of what makes the phrasing;
-        without `bare` one of them must.
+        without `bare` one of them must. The keys `always_trained` are never held out.
         """
         held_out = None if wrap else held_out_keys(name, tuple(grammar))
         for _ in range(MAX_ATTEMPTS):
@@ -133,7 +134,7 @@ class Draw:
             if held_out is None:
                 side = split_of(f"phrase:{name}", key)
             else:
-                side = Split.HELD_OUT if key in held_out else Split.TRAIN
+                side = Split.HELD_OUT if key in held_out - always_trained else Split.TRAIN
             if side is self.split:
                 self.phrasings.append((name, key))
                 break

@@ -21,6 +21,7 @@ from transformers import AutoModelForImageTextToText
 from training.draw import Draw, Split
 from training.encode import Encoded, Encoder
 from training.items import Item
+from training.optimise import report
 from training.pixels import normalise
 from training.tasks.registry import Task, all_tasks, in_conversation
 from training.template import CHECKPOINT
@@ -218,7 +219,7 @@ def main() -> None:
     scores: list[Score] = []
     for score in itertools.chain.from_iterable(rows):
         scores.append(score)
-        print(f"{score.task:20} thinking={score.thinking!s:5} {score.percent:.1f}", flush=True)
+        report(f"{score.task:20} thinking={score.thinking!s:5} {score.percent:.1f}")
         # Written after every row, so that an interrupted evaluation leaves what it has.
         if options.write:
             options.write.write_text(table(scores, options.date))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
+import sys
 import time
 from dataclasses import dataclass, replace
 
@@ -37,6 +38,12 @@ class Schedule:
         up = (step + 1) / self.warmup
         down = (self.steps - step) / max(1, self.steps - self.warmup)
         return max(0.0, min(up, down))
+
+
+def report(line: str) -> None:
+    """A line of progress, seen at once also where output is collected."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def pick_device(smoke: bool) -> torch.device:
@@ -92,10 +99,9 @@ def optimise(
         if step % 100 == 99 or step == schedule.steps - 1 or device.type == "cpu":
             mean = torch.stack(losses).mean().item()
             losses.clear()
-            print(
+            report(
                 f"step {step + 1}/{schedule.steps} loss {mean:.4f} balance {balance.item():.3f} "
-                f"tokens {len(batch.ids_T)} {time.monotonic() - begun:.0f}s",
-                flush=True,
+                f"tokens {len(batch.ids)} {time.monotonic() - begun:.0f}s"
             )
         if step == schedule.steps - 1:
             break

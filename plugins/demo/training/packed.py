@@ -11,6 +11,7 @@ K chosen experts, O and I out and in.
 from __future__ import annotations
 
 import inspect
+import itertools
 from typing import Any
 
 import torch
@@ -39,13 +40,13 @@ class PackedModel:
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits at `batch.predict`, and the load-balancing loss of the routers."""
-        hidden_TH = self.language.embed_tokens(batch.ids_T)
+        hidden_TH = self.language.embed_tokens(batch.ids)
         deep: list[torch.Tensor] = []
         if batch.groups:
             targets = torch.cat([group.targets for group in batch.groups])
             rows, deep = self._see(batch)
             hidden_TH = hidden_TH.index_copy(0, targets, rows.to(hidden_TH.dtype))
-        cos_TD, sin_TD = self._rotary(batch.positions_3T)
+        cos_TD, sin_TD = self._rotary(batch.positions)
         router_logits = []
         for i, layer in enumerate(self.language.layers):
             hidden_TH = hidden_TH + self._attend(layer, hidden_TH, cos_TD, sin_TD, batch)
@@ -202,7 +203,7 @@ def _attend(
         return varlen_attn(q, k, v, starts, starts, max_len, max_len, **options)
     outs = []
     bounds = starts.tolist()
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in itertools.pairwise(bounds):
         q, k, v = (x[start:end].transpose(0, 1).float() for x in (q_TND, k_TND, v_TND))
         outs.append(F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(0, 1))
     return torch.cat(outs)

@@ -10,8 +10,8 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from training.draw import Draw, Split
-from training.template import ChatTemplate
 from training.tasks.registry import all_tasks, draw_item
+from training.template import ChatTemplate
 
 VOCAB_SIZE = 4096
 #: Token, and whether decoding skips it: as in the Qwen tokenizers.

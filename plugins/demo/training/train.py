@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     model.to(device)
     steps, size, workers = options.steps, options.batch, options.workers
     if options.cpu_smoke_steps:
-        steps, size, workers = options.cpu_smoke_steps, 4, 0
+        steps, size, workers = options.cpu_smoke_steps, min(size, options.cpu_batch), 0
     plan = BatchPlan(seed=f"train {options.seed}", size=size, shares=_shares(options.share))
     fit = None if options.cpu_smoke_steps else options.fit_minutes
     schedule = Schedule(
@@ -72,6 +72,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--share", action="append", default=[], metavar="TASK=N", help="a task's share of the data")
     parser.add_argument("--cpu-smoke-steps", type=int, default=0, metavar="N")
+    parser.add_argument("--cpu-batch", type=int, default=4, help="conversations in a smoke batch")
     return parser.parse_args(argv)
 
 

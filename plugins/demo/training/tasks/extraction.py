@@ -117,8 +117,10 @@ KINDS = (
     ),
 )
 ASK = [
-    "{Extract|Give me|Return|List|Get|Find|Pull out} {the |}<fields> {as|in|in the form of} {JSON|a JSON object|json}{.|:} <text>",
-    "{Extract|Give me|Return|Find} {the |}<fields> from {this text|the text|this sentence|the following} {as|in} {JSON|json}{.|:} <text>",
+    "{Extract|Give me|Return|List|Get|Find|Pull out} {the |}<fields> {as|in|in the form of} {JSON|"
+    "a JSON object|json}{.|:} <text>",
+    "{Extract|Give me|Return|Find} {the |}<fields> from {this text|the text|this sentence|"
+    "the following} {as|in} {JSON|json}{.|:} <text>",
     "<text> {Extract|Give me|Return|What are} {the |}<fields> {as|in} {JSON|json}{.|}",
     "<text> {Write|Return|Answer with} a JSON object with {the |the fields |}<fields>{.|}",
 ]

@@ -84,7 +84,7 @@ DESCRIBE = [
     f"What does {{the|this}} {PICTURE} show?",
     "What {do you see|can you see|is this|is here}?",
     "{List|Name} {all shapes|the shapes|what you see|everything}.",
-    f"{{Give me|Write}} {{a|a short}} description{{ of the picture| of the image|}}.",
+    "{Give me|Write} {a|a short} description{ of the picture| of the image|}.",
 ]
 TWO_MORE = [
     f"Which {PICTURE} {{has|shows|contains}} more {{shapes|figures|objects}}?",

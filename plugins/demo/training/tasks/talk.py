@@ -1,11 +1,16 @@
 """Greetings, what the model is, and the polite answer to everything that it cannot do."""
 
+# ruff: noqa: SIM905 -- lists of words are easier to read and to extend as text.
+
 from __future__ import annotations
 
-from training.draw import Draw
+import collections
+import functools
+
+from training.draw import Draw, expansions, phrase_key
 from training.items import Item, question
-from training.tasks.arithmetic import SYMBOLIC
 from training.names import COMMON_WORDS, city, first_name, full_name, made_up
+from training.tasks.arithmetic import SYMBOLIC
 
 HELLO_REPLY = (
     "Hello! I am the Hookline demo model. Show me a picture of coloured shapes, "
@@ -34,7 +39,9 @@ TALK: dict[str, tuple[str, str, list[str]]] = {
         HELLO_REPLY,
         "A greeting.",
         [
-            "{Hello|Hi|Hey|Good morning|Good evening|Good afternoon|Good day|Greetings|Hiya|Howdy|Welcome|Yo|Hallo|Morning}{ there| you| friend| everybody| Hookline| model| again| assistant| bot|}{!|.|, nice to meet you.|}",
+            "{Hello|Hi|Hey|Good morning|Good evening|Good afternoon|Good day|Greetings|Hiya|Howdy|Welcome|Yo|"
+            "Hallo|Morning}{ there| you| friend| everybody| Hookline| model| again| assistant| bot|}{!|.|"
+            ", nice to meet you.|}",
             "{Hello|Hi|Hey} {Hookline|there}, {can you hear me|are you there|is anybody there}?",
             "{Test|Testing|This is a test|Ping|Are you there|Can you hear me|Anybody there}{!|?|.|}",
             "{Say|Please say} {hello|hi}{ to me| to us|}{!|.|}",
@@ -72,7 +79,8 @@ TALK: dict[str, tuple[str, str, list[str]]] = {
             "{What|Which things|Which tasks} {are you able to|can you} do{ here| now| well|}?",
             "{What|How} {can you help me with|can you help|do you help with|can I ask you|may I ask}?",
             "{What are|Tell me|List|Show me} your {skills|abilities|functions|features}{?|.|}",
-            "{Help|Help me|I need help|Can you help me|Can you help|What now|What should I ask|What are you good at|What is this}{?|!|.|}",
+            "{Help|Help me|I need help|Can you help me|Can you help|What now|What should I ask|"
+            "What are you good at|What is this}{?|!|.|}",
         ],
     ),
     "well": (
@@ -87,66 +95,83 @@ TALK: dict[str, tuple[str, str, list[str]]] = {
         THANKS_REPLY,
         "Thanks.",
         [
-            "{Thanks|Thank you|Many thanks|Thx|Cheers|Thanks a lot|Thank you very much|Great|Well done|Nice|Good job|Perfect|Wonderful|Cool|Very good|That was right|Correct|Awesome}{!|.|, that helps.| for that.| for your help.|}",
+            "{Thanks|Thank you|Many thanks|Thx|Cheers|Thanks a lot|Thank you very much|Great|Well done|Nice|"
+            "Good job|Perfect|Wonderful|Cool|Very good|That was right|Correct|Awesome}{!|.|, that helps.|"
+            " for that.| for your help.|}",
         ],
     ),
     "bye": (
         BYE_REPLY,
         "A farewell.",
         [
-            "{Bye|Goodbye|Bye bye|See you|See you later|Good night|Farewell|Until next time|I have to go|So long|Take care|Ciao}{!|.| then.| now.| my friend.|}",
+            "{Bye|Goodbye|Bye bye|See you|See you later|Good night|Farewell|Until next time|I have to go|So long|"
+            "Take care|Ciao}{!|.| then.| now.| my friend.|}",
         ],
     ),
     "ok": (
         YES_REPLY,
         "Small talk.",
         [
-            "{OK|Okay|Yes|Sure|Right|Fine|I see|Hm|Let us start|Let's go|I have a question|Can I ask you something|May I ask a question}{!|.|?|}"
+            "{OK|Okay|Yes|Sure|Right|Fine|I see|Hm|Let us start|Let's go|I have a question|"
+            "Can I ask you something|May I ask a question}{!|.|?|}"
         ],
     ),
 }
 
-#: More ways to say the same. None of them is also a phrasing of TALK.
+#: More ways to say the same.
 MORE: dict[str, list[str]] = {
     "hello": [
-        "{Ping|Test|Testing|Hello|Hi|Hey|Howdy|Hallo|Good morning|Good evening|Good day|Yo}{ once more| 1 2 3| my dear model| out there| little model| and welcome|, how nice to see you|, here I am}{!|.|}",
-        "{I say|I want to say|Let me say|I just want to say} {hello|hi|good morning|good day|welcome}{ to you| first|}{!|.|}",
+        "{Ping|Test|Testing|Hello|Hi|Hey|Howdy|Hallo|Good morning|Good evening|Good day|Yo}{ once more|"
+        " 1 2 3| my dear model| out there| little model| and welcome|, how nice to see you|, here I am}{!|.|}",
+        "{I say|I want to say|Let me say|I just want to say} {hello|hi|good morning|good day|"
+        "welcome}{ to you| first|}{!|.|}",
     ],
     "who": [
-        "{Please tell me|Can you tell me|I want to know|Now say|Tell us} {who you are|what you are|your name|about yourself|who made you|who trained you|what model you are}{ first| briefly|}{.|?|}",
+        "{Please tell me|Can you tell me|I want to know|Now say|Tell us} {who you are|what you are|your name|"
+        "about yourself|who made you|who trained you|what model you are}{ first| briefly|}{.|?|}",
         "{So who|So what|And who|And what|But who} are you{ then| really| exactly| anyway|}?",
     ],
     "hookline": [
-        "{Please tell me|Can you tell me|I want to know|Now say|Tell us} {what Hookline is|about Hookline|what Hookline does|how Hookline works}{ first| briefly|}{.|?|}",
+        "{Please tell me|Can you tell me|I want to know|Now say|Tell us} {what Hookline is|about Hookline|"
+        "what Hookline does|how Hookline works}{ first| briefly|}{.|?|}",
         "{So what|And what|But what} {is|does} Hookline{ do| then| really| exactly|}?",
     ],
     "able": [
-        "{Please tell me|Can you tell me|I want to know|Now say|Tell us} {what you can do|what you could do|how you can help|your skills|what you are good at}{ first| briefly| for me|}{.|?|}",
+        "{Please tell me|Can you tell me|I want to know|Now say|Tell us} {what you can do|what you could do|"
+        "how you can help|your skills|what you are good at}{ first| briefly| for me|}{.|?|}",
         "{So what|And what|But what|Well, what} {can|could} you do{ then| for me| here| for us|}?",
-        "{What could|How could|What else can|What else could} you {do for us|help us|show me|answer me|help me}{ today| here|}?",
+        "{What could|How could|What else can|What else could} you {do for us|help us|show me|answer me|"
+        "help me}{ today| here|}?",
         "{I am new here|I am lost|I am a beginner}{. What can you do?|, help me.|. What now?|. What should I ask?}",
     ],
     "well": [
-        "{How are you|How are you doing|How do you do|How is it going|What's up|All good|Is everything fine|Are you well|Are you OK|How's it going|Is all fine|Everything fine}{ my friend| over there| so far| on this day| little model| with you today}{?|!|}",
+        "{How are you|How are you doing|How do you do|How is it going|What's up|All good|Is everything fine|"
+        "Are you well|Are you OK|How's it going|Is all fine|Everything fine}{ my friend| over there| so far|"
+        " on this day| little model| with you today}{?|!|}",
         "{And how|So how|Well, how} {are you|are you doing|do you feel|is it going}{ then| there| today|}?",
     ],
     "thanks": [
-        "{Thanks|Thank you|Many thanks|Cheers|Great|Well done|Nice|Good job|Perfect|Cool|Very good|Excellent|Super}{, my friend|, model|, that is right|, I like it|, you are good| indeed| so much}{!|.|}",
-        "{That is|That was|This is|It is} {great|good|right|correct|very good|perfect|nice|helpful|wonderful|cool}{ indeed| work| of you|}{!|.|}",
+        "{Thanks|Thank you|Many thanks|Cheers|Great|Well done|Nice|Good job|Perfect|Cool|Very good|Excellent|"
+        "Super}{, my friend|, model|, that is right|, I like it|, you are good| indeed| so much}{!|.|}",
+        "{That is|That was|This is|It is} {great|good|right|correct|very good|perfect|nice|helpful|wonderful|"
+        "cool}{ indeed| work| of you|}{!|.|}",
     ],
     "bye": [
-        "{Bye|Goodbye|See you|See you later|Good night|Farewell|Take care|So long|I am leaving|I must go}{, my friend|, model| for today| tomorrow|, it was nice|, little model| and thanks}{!|.|}",
+        "{Bye|Goodbye|See you|See you later|Good night|Farewell|Take care|So long|I am leaving|"
+        "I must go}{, my friend|, model| for today| tomorrow|, it was nice|, little model| and thanks}{!|.|}",
     ],
     "ok": [
-        "{OK|Okay|Yes|Sure|Right|Fine|I see|Hm|Well|Good|Alright}{ then| now|, go on|, next|, let us go on|, I have a question|, one more thing|, let us start}{!|.|}",
-        "{I want to|Can I|May I|I would like to|Let me} ask {you something|a question|one more question|something}{ now| else|}{.|?|}",
+        "{OK|Okay|Yes|Sure|Right|Fine|I see|Hm|Well|Good|Alright}{ then| now|, go on|, next|, let us go on|"
+        ", I have a question|, one more thing|, let us start}{!|.|}",
+        "{I want to|Can I|May I|I would like to|Let me} ask {you something|a question|one more question|"
+        "something}{ now| else|}{.|?|}",
     ],
 }
 TOO_LARGE = "Sorry, I can only use numbers of up to three digits, and multiply by one digit."
 
 _FORMS = (
-    "haiku poem story song essay letter joke speech rap novel tale email blog post tweet limerick script recipe".split()
-)
+    "haiku poem story song essay letter joke speech rap novel tale email blog post tweet limerick script recipe"
+).split()
 _TOPICS = (
     "the sea,love,the moon,spring,my cat,the war,the future,robots,space,time,a dragon,money,"
     "the brain,music,football,climate change,the Romans,the weather,black holes,history,politics,"
@@ -158,18 +183,27 @@ _TOPICS = (
 ).split(",")
 _OUT = [
     "{Write|Compose|Make|Tell me|Give me|Create} {a|me a|a short|a long|one} <form>{ about <topic>| on <topic>|}.",
-    "{Explain|Tell me about|What do you know about|Describe|Teach me|Talk about|Discuss} <topic>{ to me| briefly| in detail|}.",
+    "{Explain|Tell me about|What do you know about|Describe|Teach me|Talk about|Discuss} <topic>{ to me|"
+    " briefly| in detail|}.",
     "{What is|What's|What are|What about} <topic>?",
-    "{Why is|Why does|How does|How did|When did|When was|Where is|Where does} <topic> {work|begin|matter|end|exist|change|so important|so big|happen}?",
-    "{Write|Show me|Give me|Fix} {a|some|the|my} {Python|C|Java|Rust|shell|SQL|JavaScript} {function|code|script|program|query}{ for <topic>| that sorts a list| that prints hello| about <topic>|}.",
-    "{Who is|Who was|When was|Where was} {the president of <city>|<person> born|<person>|the king of <city>|the inventor of <topic>|the author of <topic>}?",
+    "{Why is|Why does|How does|How did|When did|When was|Where is|Where does} <topic> {work|begin|matter|"
+    "end|exist|change|so important|so big|happen}?",
+    "{Write|Show me|Give me|Fix} {a|some|the|my} {Python|C|Java|Rust|shell|SQL|JavaScript} {function|"
+    "code|script|program|query}{ for <topic>| that sorts a list| that prints hello| about <topic>|}.",
+    "{Who is|Who was|When was|Where was} {the president of <city>|<person> born|<person>|"
+    "the king of <city>|the inventor of <topic>|the author of <topic>}?",
     "{Translate|Summarize|Rewrite|Correct|Paraphrase} {this|this text|the following|it}: <text>",
-    "How {do I|can I|should I|to} {cook|build|repair|learn|buy|sell|install|grow|bake|find|paint|fix} {a|an|my|the|} <noun>?",
+    "How {do I|can I|should I|to} {cook|build|repair|learn|buy|sell|install|grow|bake|find|paint|fix} {a|"
+    "an|my|the|} <noun>?",
     "{Should I|Can I|May I|Do I have to} {buy|eat|sell|keep|learn|read} {a|the|my} <noun>?",
-    "{What is|What's} the {meaning of life|best <noun>|price of a <noun>|population of <city>|distance to <city>|height of a <noun>|history of <topic>|weather in <city>|weather today|time|date today|news}?",
+    "{What is|What's} the {meaning of life|best <noun>|price of a <noun>|population of <city>|"
+    "distance to <city>|height of a <noun>|history of <topic>|weather in <city>|weather today|time|"
+    "date today|news}?",
     "{Where|When|Why} {is|was|are|did} {my <noun>|the <noun>|<person>|<city>}{ now| today| yesterday|}?",
-    "{Recommend|Suggest|Find me|Order|Book|Buy} {a|a good|the best|some} {<noun>|film|book|restaurant in <city>|hotel in <city>|song}.",
-    "{I feel|I am|She is|My friend is|We are} {sad|tired|bored|angry|happy|lonely|sick|hungry|in love}{ today| because of <topic>|}.",
+    "{Recommend|Suggest|Find me|Order|Book|Buy} {a|a good|the best|some} {<noun>|film|book|"
+    "restaurant in <city>|hotel in <city>|song}.",
+    "{I feel|I am|She is|My friend is|We are} {sad|tired|bored|angry|happy|lonely|sick|hungry|"
+    "in love}{ today| because of <topic>|}.",
     "{Play|Let us play|Can you play} {chess|a game|football|a song|poker}{ with me|}.",
     "{Do you|Can you|Will you|Would you} {like|know|love|hate|believe in|understand|dream of} <topic>?",
     "{What happened|What will happen|What is new} in {<city>|19<year>|20<year>|<topic>}?",
@@ -192,13 +226,21 @@ def talk(draw: Draw) -> Item:
     """Greetings and questions about the model itself."""
     name = draw.rng.choice(list(TALK))
     reply, thought, grammar = TALK[name]
-    if draw.chance(0.5):
-        text = draw.phrase(f"more_{name}", MORE[name], wrap=False)
-    else:
-        text = draw.phrase(f"talk_{name}", grammar, wrap=False)
+    prefix, chosen = ("more", MORE[name]) if draw.chance(0.5) else ("talk", grammar)
+    text = draw.phrase(f"{prefix}_{name}", chosen, wrap=False, always_trained=said_twice())
     if draw.chance(0.2):
         text = text.lower()
     return question("talk", text, reply, thought)
+
+
+@functools.cache
+def said_twice() -> frozenset[str]:
+    """Phrasings of more than one of the grammars: each grammar alone could hold them out."""
+    grammars = [grammar for _, _, grammar in TALK.values()] + list(MORE.values())
+    counted = collections.Counter(
+        key for grammar in grammars for key in {phrase_key(skeleton) for skeleton in expansions(grammar)}
+    )
+    return frozenset(key for key, number in counted.items() if number > 1)
 
 
 def out_of_scope(draw: Draw) -> Item:

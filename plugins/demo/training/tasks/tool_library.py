@@ -1,5 +1,7 @@
 """The tools that tool tasks put into the system prompt: a fixed library and made-up ones."""
 
+# ruff: noqa: SIM905 -- lists of words are easier to read and to extend as text.
+
 from __future__ import annotations
 
 import random

@@ -30,7 +30,7 @@ def draw_tools(draw: Draw, low: int = 1, high: int = 4) -> list[Tool]:
             return tools
 
 
-_OPEN_ENDED = frozenset("city location place minutes text amount product title label id".split())
+_OPEN_ENDED = frozenset(["city", "location", "place", "minutes", "text", "amount", "product", "title", "label", "id"])
 
 
 def _some_tools(rng: random.Random, low: int, high: int) -> list[Tool]:

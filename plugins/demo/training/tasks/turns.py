@@ -78,7 +78,7 @@ PETS = ("dog", "cat", "bird", "horse", "fish", "rabbit")
 
 def reference(draw: Draw) -> Item:
     """One of the kinds of reference, with unrelated turns between where that makes sense."""
-    makers = (_told, _told, _asked_before, _say_again, _compute_on, _compute_on, _fact_follow_up)
+    makers = (_told, _told, _asked_before, _say_again, _fact_follow_up)
     return draw.rng.choice(makers)(draw)
 
 
@@ -160,18 +160,24 @@ def _say_again(draw: Draw) -> Item:
     return _turns(messages, first.reply, "I repeat my last answer.")
 
 
-def _compute_on(draw: Draw) -> Item:
+def compute_on(draw: Draw) -> Item:
+    """A sum or difference with the result of the turn before."""
     op = draw.rng.choice(("+", "-"))
     while True:
         a, b = draw_pair(draw, "+")
         subtotal = a + b
-        pair = draw.until("pair", lambda: (subtotal, operand(draw.rng, 2)), pair_key)
+        pair = draw.until("pair", lambda first=subtotal: (first, operand(draw.rng, 2)), pair_key)
         if subtotal <= 999 and (op == "+" or pair[1] <= subtotal):
             break
     first = draw.phrase("first_sum", FIRST_SUM, wrap=False, a=a, b=b)
     text = draw.phrase(f"compute_on_{op}", ADD_TO_THAT[op], b=pair[1])
     messages = [user(first), assistant(answer_text(a, "+", b)), user(text)]
-    return _turns(messages, answer_text(subtotal, op, pair[1]), work(subtotal, op, pair[1]))
+    return Item(
+        task="turns_sum",
+        messages=messages,
+        reply=answer_text(subtotal, op, pair[1]),
+        thought=f"{subtotal} {op} {pair[1]}: {work(subtotal, op, pair[1])}",
+    )
 
 
 def _fact_follow_up(draw: Draw) -> Item:

@@ -20,16 +20,19 @@ COUNT = [
     "{Tell me|Give me|What is} the number of words{ in this| here|}: <words>",
 ]
 SORT = [
-    "{Sort|Order|Arrange} {these|the following|the|all} words{ alphabetically| in alphabetical order| from a to z|}: <words>",
+    "{Sort|Order|Arrange} {these|the following|the|all} words{ alphabetically| in alphabetical order|"
+    " from a to z|}: <words>",
     "{Put|Bring} {these|the following|the|all} words {in order|in alphabetical order}: <words>",
     "{Alphabetize|Sort alphabetically}{ these| these words| the list|}: <words>",
 ]
 SORT_NUMBERS = [
-    "{Sort|Order|Arrange} {these|the following|the|all} numbers{ from small to large| in increasing order| ascending|}: <words>",
+    "{Sort|Order|Arrange} {these|the following|the|all} numbers{ from small to large|"
+    " in increasing order| ascending|}: <words>",
     "{Put|Bring} {these|the following|the|all} numbers {in order|in increasing order}: <words>",
 ]
 UPPER = [
-    "{Write|Put|Say|Repeat|Print} {this|these words|the following|the words} in {upper case|capitals|capital letters|uppercase}: <words>",
+    "{Write|Put|Say|Repeat|Print} {this|these words|the following|the words} in {upper case|capitals|"
+    "capital letters|uppercase}: <words>",
     "{Capitalize|Make upper case|Convert to upper case|Uppercase}{ this| these words|}: <words>",
 ]
 IN_WORDS = [
