@@ -19,7 +19,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from hookline.batch.forward_batch import AttentionGeometry, MaskKind
 from hookline.interfaces.attention import AttentionBackend, AttentionEnv, AttentionLayerInfo
-from hookline_attention.groups import Span, group_spans, spans_of
+from hookline_attention.gather import GatherBuffer
+from hookline_attention.groups import CPU_GROUP_LIMIT, DEVICE_GROUP_LIMIT, Span, group_spans, spans_of
 from hookline_attention.masks import QUERY_BLOCK, CausalMasks, additive, visible
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ class TorchNativeAttention(AttentionBackend):
     def __init__(self, env: AttentionEnv) -> None:
         super().__init__(env)
         self._masks = CausalMasks(env.dtype, env.device, env.max_context_len)
+        self._keys = GatherBuffer(env.device)
+        self._values = GatherBuffer(env.device)
+        self._group_limit = CPU_GROUP_LIMIT if env.device.type == "cpu" else DEVICE_GROUP_LIMIT
 
     def plan(self, geometry: AttentionGeometry) -> _Plan:
         if geometry.mask is MaskKind.TREE:
@@ -103,7 +107,10 @@ class TorchNativeAttention(AttentionBackend):
         else:
             head_dim = self.env.head_dim
             members = group_spans(
-                plan.spans, q_size=self.env.num_q_heads * head_dim, kv_size=self.env.num_kv_heads * head_dim
+                plan.spans,
+                q_size=self.env.num_q_heads * head_dim,
+                kv_size=self.env.num_kv_heads * head_dim,
+                limit=self._group_limit,
             )
         covers_all = len(members) == 1
         if covers_all and window is None and plan.num_tokens == plan.geometry.batch_size == len(plan.spans):
@@ -183,9 +190,7 @@ class TorchNativeAttention(AttentionBackend):
         offset_L = torch.arange(kv_len, device=self.env.device)
         if is_shifted:
             column_BL = first_B1 + torch.minimum(offset_L, len_B1 - 1)
-            width = int(column_BL.shape[1])
-            table = geometry.req_to_token.index_select(0, row_B)
-            return table.gather(1, column_BL.expand(-1, width))
+            return geometry.req_to_token.index_select(0, row_B).gather(1, column_BL)
         table_BL = geometry.req_to_token[:, :kv_len].index_select(0, row_B)
         if len(index_B) == 1:
             return table_BL
@@ -220,8 +225,8 @@ class TorchNativeAttention(AttentionBackend):
         """[B * Q, N, D] for the group's rows of q."""
         batch, q_len, kv_len = len(group.spans), group.q_len, group.kv_len
         num_kv = layer.num_kv_heads
-        k_BKLD = k_plane.index_select(0, group.slots).view(batch, kv_len, num_kv, -1).transpose(1, 2)
-        v_BKLD = v_plane.index_select(0, group.slots).view(batch, kv_len, num_kv, -1).transpose(1, 2)
+        k_BKLD = self._keys.gather(k_plane, group.slots).view(batch, kv_len, num_kv, -1).transpose(1, 2)
+        v_BKLD = self._values.gather(v_plane, group.slots).view(batch, kv_len, num_kv, -1).transpose(1, 2)
         if k_BKLD.dtype != q_RND.dtype:
             k_BKLD, v_BKLD = k_BKLD.to(q_RND.dtype), v_BKLD.to(q_RND.dtype)
         if self.env.deterministic:
