@@ -35,7 +35,7 @@ def reference(checkpoint: Path) -> transformers.PreTrainedModel:
     model: transformers.PreTrainedModel = transformers.AutoModelForCausalLM.from_pretrained(
         checkpoint, dtype=torch.float32
     )
-    model.eval()  # type: ignore[no-untyped-call]
+    model.eval()
     return model
 
 

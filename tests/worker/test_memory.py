@@ -16,7 +16,9 @@ from hookline.platform import CpuPlatform, DeviceMemory
 from hookline.worker.factory import build_worker
 from hookline.worker.memory import GIB, MemoryDemand, check_weights, estimate_activations, plan_memory
 from tests.factories.checkpoints import make_checkpoint
+from tests.factories.worker_driver import WorkerDriver
 from tests.factories.worker_plans import make_plan
+from tests.factories.worker_platforms import LatePlatform
 
 
 def demand(**changes: Any) -> MemoryDemand:
@@ -156,6 +158,18 @@ def test_a_worker_sizes_its_cache_from_what_is_free(checkpoint: Path) -> None:
     pages = (int(free * 0.85) - weights - activations) // (16 * per_token) - 1
     assert worker.info.max_total_tokens == min(pages * 16, 64 * 512)
     assert sum(worker.info.memory_ledger.values()) == free
+    worker.close()
+
+
+def test_activations_are_measured_where_the_device_counts_them(checkpoint: Path) -> None:
+    platform = LatePlatform(peak=7 << 20)
+    worker = build_worker(make_plan(checkpoint, schedule={"max_prefill_tokens": 700}), platform=platform)
+    # One prefill as large as may come, one decode of all requests.
+    assert platform.num_measured == 2
+    assert worker.info.memory_ledger["activations"] == 7 << 20
+    driver = WorkerDriver(worker)
+    request = driver.start("r", [5, 6, 7])
+    driver.generate([request], 3)
     worker.close()
 
 

@@ -26,7 +26,7 @@ from hookline.worker.packing import HostPack
 
 @pytest.fixture(params=[InlineQueue, ThreadQueue])
 def queue(request: pytest.FixtureRequest) -> WorkQueue:
-    return request.param()  # type: ignore[no-any-return]
+    return request.param()
 
 
 def test_work_runs_in_order_and_gives_its_values(queue: WorkQueue) -> None:

@@ -11,23 +11,19 @@ import torch
 import transformers
 
 from hookline.errors import RequestError
-from hookline.platform import CpuPlatform, ThreadQueue, WorkQueue
+from hookline.platform import CpuPlatform
 from hookline.sampling_params import SamplingParams
 from tests.factories.checkpoints import VOCAB_SIZE
 from tests.factories.worker_driver import GREEDY, DrivenRequest, WorkerDriver
+from tests.factories.worker_platforms import LatePlatform, ThreadedPlatform
 from tests.worker.conftest import MakeWorker
 
 SEEDED = SamplingParams(temperature=1.0, seed=5, max_new_tokens=64)
 
 
-class ThreadedPlatform(CpuPlatform):
-    """Passes run in a thread of their own."""
-
-    def __init__(self) -> None:
-        super().__init__(threads=1)
-
-    def queue(self, *, threaded: bool | None = None) -> WorkQueue:
-        return ThreadQueue()
+#: None: passes run at once, in the caller's thread.
+PLATFORMS: list[type[CpuPlatform] | None] = [None, ThreadedPlatform, LatePlatform]
+on_all_platforms = pytest.mark.parametrize("platform", PLATFORMS, ids=["inline", "threaded", "late"])
 
 
 def prompt(length: int, seed: int = 0) -> list[int]:
@@ -50,11 +46,11 @@ def greedy(reference: transformers.PreTrainedModel, ids: list[int], num_tokens: 
 
 
 @pytest.mark.parametrize("page_size", [1, 16])
-@pytest.mark.parametrize("threaded", [False, True])
+@on_all_platforms
 def test_greedy_tokens_equal_those_of_transformers(
-    make_worker: MakeWorker, reference: transformers.PreTrainedModel, page_size: int, threaded: bool
+    make_worker: MakeWorker, reference: transformers.PreTrainedModel, page_size: int, platform: type[CpuPlatform] | None
 ) -> None:
-    worker = make_worker(platform=ThreadedPlatform() if threaded else None, cache={"page_size": page_size})
+    worker = make_worker(platform=platform() if platform else None, cache={"page_size": page_size})
     driver = WorkerDriver(worker)
     requests = [driver.start(f"r{n}", prompt(n)) for n in (1, 7, 16, 40)]
     driver.generate(requests, 32)
@@ -77,11 +73,11 @@ def test_a_prompt_in_chunks_gives_the_same_tokens(
     assert request.output == greedy(reference, request.prompt, 8)
 
 
-@pytest.mark.parametrize("threaded", [False, True])
+@on_all_platforms
 def test_passes_launched_before_the_last_is_read_are_exact(
-    make_worker: MakeWorker, reference: transformers.PreTrainedModel, threaded: bool
+    make_worker: MakeWorker, reference: transformers.PreTrainedModel, platform: type[CpuPlatform] | None
 ) -> None:
-    driver = WorkerDriver(make_worker(platform=ThreadedPlatform() if threaded else None))
+    driver = WorkerDriver(make_worker(platform=platform() if platform else None))
     requests = [driver.start("a", prompt(9)), driver.start("b", prompt(20))]
     penalised = SamplingParams(temperature=0.0, repetition_penalty=1.3, frequency_penalty=0.5)
     requests.append(driver.start("c", prompt(12), penalised))
@@ -141,8 +137,11 @@ def test_a_cached_prefix_comes_through_the_table(
     assert second.output == greedy(reference, second.prompt, 6)
 
 
-def test_a_row_with_a_new_owner_forgets_the_old_one(make_worker: MakeWorker) -> None:
-    driver = WorkerDriver(make_worker())
+@on_all_platforms
+def test_a_row_with_a_new_owner_forgets_the_old_one(
+    make_worker: MakeWorker, platform: type[CpuPlatform] | None
+) -> None:
+    driver = WorkerDriver(make_worker(platform=platform() if platform else None))
     old = driver.start("old", prompt(6), SamplingParams(temperature=0.0, logit_bias={9: 100.0}, min_new_tokens=5))
     driver.generate([old], 3)
     assert set(old.output) == {9}
@@ -154,6 +153,25 @@ def test_a_row_with_a_new_owner_forgets_the_old_one(make_worker: MakeWorker) -> 
     alone = other.start("new", prompt(6))
     other.generate([alone], 4)
     assert fresh.output == alone.output
+
+
+def test_a_row_may_change_owners_while_its_last_pass_still_runs(make_worker: MakeWorker) -> None:
+    # As under overlap: the wasted pass of a finished request runs after the row was given away.
+    first = SamplingParams(temperature=0.9, seed=1, frequency_penalty=1.0, logit_bias={9: 3.0}, min_new_tokens=9)
+    second = SamplingParams(temperature=1.1, seed=2, presence_penalty=0.5, logit_bias={8: 3.0})
+
+    def run(platform: CpuPlatform | None, *, wait: bool) -> list[list[int]]:
+        driver = WorkerDriver(make_worker(platform=platform))
+        old = driver.start("old", prompt(7), first, end_ids=[3])
+        steps = [driver.extend([old]), driver.decode([old]), driver.decode([old])]
+        found = [step.result().token_ids[0] for step in steps] if wait else []
+        driver.free(old)
+        new = driver.start("new", prompt(12), second)
+        assert new.row == old.row
+        later = [driver.extend([new]), driver.decode([new]), driver.decode([new])]
+        return [*(found or [step.result().token_ids[0] for step in steps]), *(s.result().token_ids[0] for s in later)]
+
+    assert run(LatePlatform(), wait=False) == run(None, wait=True)
 
 
 @pytest.mark.parametrize("params", [GREEDY, SEEDED, SamplingParams(temperature=1.0, presence_penalty=1.0)])
@@ -291,9 +309,9 @@ def test_settings_at_fault_fail_their_request_alone(make_worker: MakeWorker) -> 
     assert "unknown logits processor 'nope'" in result.faults[1]
 
 
-@pytest.mark.parametrize("threaded", [False, True])
-def test_an_error_in_a_pass_comes_from_its_result(make_worker: MakeWorker, threaded: bool) -> None:
-    driver = WorkerDriver(make_worker(platform=ThreadedPlatform() if threaded else None))
+@on_all_platforms
+def test_an_error_in_a_pass_comes_from_its_result(make_worker: MakeWorker, platform: type[CpuPlatform] | None) -> None:
+    driver = WorkerDriver(make_worker(platform=platform() if platform else None))
     request = driver.start("r", [VOCAB_SIZE + 7])
     step = driver.extend([request])
     with pytest.raises(IndexError):
@@ -329,11 +347,14 @@ def outputs(requests: list[DrivenRequest]) -> list[list[int]]:
     return [request.output for request in requests]
 
 
-def test_processors_see_the_exact_output_although_passes_overlap(make_worker: MakeWorker) -> None:
+@on_all_platforms
+def test_processors_see_the_exact_output_although_passes_overlap(
+    make_worker: MakeWorker, platform: type[CpuPlatform] | None
+) -> None:
     params = SamplingParams(temperature=0.0, logits_processors={"no_repeat_ngram": {"size": 2}})
 
     def run(depth: int) -> list[list[int]]:
-        driver = WorkerDriver(make_worker())
+        driver = WorkerDriver(make_worker(platform=platform() if platform else None))
         requests = [driver.start("a", prompt(6), params), driver.start("b", prompt(9)), driver.start("c", [5], params)]
         steps = [driver.extend(requests)]
         for _ in range(25):

@@ -241,20 +241,15 @@ class _Builder:
     ) -> MemoryLedger:
         sizes, platform = self._sizes, self._platform
         held = weight_bytes(model.parameters)
-        if platform.device.type != "cpu":
-            # What is gone beyond the parameters (library workspaces, rotary tables, adapter slots) counts too.
-            held = max(held, free - platform.memory().free)
         pass_tokens = self._config.schedule.max_prefill_tokens
-        estimate = estimate_activations(
-            self._model_config, num_tokens=pass_tokens, num_rows=sizes.max_running, itemsize=self._dtype.itemsize
-        )
 
         def steps_over(kv: KVPool) -> AutoregressiveRunner:
             return self._build_steps(model, attention, lora, kv, queue, sizes.max_running)
 
-        measured = None
         if platform.counts_allocations:
-            measured = measure_activations(
+            # What is gone beyond the parameters (library workspaces, rotary tables, adapter slots) counts too.
+            held = max(held, free - platform.memory().free)
+            activations = measure_activations(
                 platform,
                 specs,
                 steps_over,
@@ -264,12 +259,16 @@ class _Builder:
                 page_size=sizes.page_size,
                 position_planes=self._model_config.position_planes,
             )
+        else:
+            activations = estimate_activations(
+                self._model_config, num_tokens=pass_tokens, num_rows=sizes.max_running, itemsize=self._dtype.itemsize
+            )
         return plan_memory(
             self._config.cache,
             MemoryDemand(
                 free=free,
                 weights=held,
-                activations=estimate if measured is None else measured,
+                activations=activations,
                 pass_tokens=pass_tokens,
                 bytes_per_token=bytes_per_token(specs),
                 page_size=sizes.page_size,

@@ -33,9 +33,11 @@ class PassPlan:
         sampled = self.inputs.sampled
         sampled_rows = batch.req_pool_indices[sampled]
         #: Index into B -> what is wrong with a request's settings.
-        self.errors = {
-            int(sampled[s]): rows.errors[row] for s, row in enumerate(sampled_rows.tolist()) if row in rows.errors
-        }
+        self.errors: dict[int, str] = {}
+        if rows.errors:
+            for b, row in zip(sampled.tolist(), sampled_rows.tolist(), strict=True):
+                if row in rows.errors:
+                    self.errors[b] = rows.errors[row]
         self._num_new = pack.put(np.asarray(batch.samples, dtype=np.int64))
         # Masks come in the order of ``constrained``; the sampler counts sampled rows only.
         constrained = np.searchsorted(sampled, np.asarray(batch.constrained, dtype=np.int64))

@@ -37,11 +37,12 @@ def measure_activations(
     slots = max(num_tokens, num_rows)
     kv = KVPool(specs, num_tokens=-(-slots // page_size) * page_size, page_size=page_size, platform=platform)
     runner = make_runner(kv)
-    longest = min(max_context_len, num_tokens)
-    prefill = [longest] * min(num_rows, max(1, num_tokens // longest))
+    prefill = [max_context_len] * (num_tokens // max_context_len)
+    if num_tokens % max_context_len:
+        prefill.append(num_tokens % max_context_len)
     passes = [
         _pass(step, extend_lens, page_size, position_planes)
-        for step, extend_lens in enumerate((prefill, [1] * num_rows))
+        for step, extend_lens in enumerate((prefill[:num_rows], [1] * num_rows))
     ]
 
     def run(batch: ModelWorkerBatch) -> None:

@@ -26,10 +26,8 @@ from hookline.worker.penalties import PenaltyTable
 from hookline.worker.sampling_batch import LogitEdits, RandomBatch, SamplingBatch
 from hookline.worker.sampling_rows import RowDetails
 
-#: Best tokens that the filters look at before they sort the whole vocabulary.
-_CANDIDATES = 256
-#: Above so many candidates, sorting is as fast.
-_MAX_CANDIDATES = 1024
+#: Best tokens that top-p looks at before it sorts the whole vocabulary.
+_CANDIDATES = (128, 1024)
 #: Tokens whose probabilities are added up before the draw looks closer.
 _BLOCK = 512
 
@@ -132,21 +130,41 @@ def filter_threshold(
 
 
 def _rank_threshold(probs_NV: torch.Tensor, random: RandomBatch, vocab_size: int, reads_are_free: bool) -> torch.Tensor:
-    """[N] the threshold of top-k and top-p. Few candidates settle most rows; the rest is sorted whole, with
-    the same bits as a result."""
-    num_candidates = min(max(_CANDIDATES, random.max_top_k), _MAX_CANDIDATES)
+    """[N] the threshold of top-k and top-p.
+
+    The best few tokens settle most rows; rows that need more are looked at again with more. The number of
+    tokens looked at does not change a row's bits.
+    """
+    threshold_N = probs_NV.new_zeros(probs_NV.shape[0])
     # Whether top-p reaches beyond the candidates is seen only in the values. Where reading them would wait
     # for the device, everything is sorted at once.
-    is_unsure = random.needs_top_p or random.max_top_k > _MAX_CANDIDATES
-    if num_candidates >= probs_NV.shape[1] or (is_unsure and not reads_are_free):
-        return _threshold(probs_NV.sort(dim=-1, descending=True).values, random.top_k, random.top_p, vocab_size)[0]
-    values_NK = probs_NV.topk(num_candidates, dim=-1).values
-    threshold_N, is_settled_N = _threshold(values_NK, random.top_k, random.top_p, vocab_size)
-    if is_unsure and not bool(is_settled_N.all()):
-        rest = torch.nonzero(~is_settled_N)[:, 0]
-        values_RV = probs_NV[rest].sort(dim=-1, descending=True).values
-        threshold_N[rest], _ = _threshold(values_RV, random.top_k[rest], random.top_p[rest], vocab_size)
+    sizes = [max(random.max_top_k, 1)]
+    if random.has_open_top_p:
+        sizes = [size for size in _CANDIDATES if random.max_top_k < size < vocab_size] if reads_are_free else []
+        sizes.append(vocab_size)
+    rows_M: torch.Tensor | None = None
+    for size in sizes:
+        values_MV = probs_NV if rows_M is None else probs_NV[rows_M]
+        values_MK = _largest(values_MV, size)
+        top_k_M = random.top_k if rows_M is None else random.top_k[rows_M]
+        top_p_M = random.top_p if rows_M is None else random.top_p[rows_M]
+        found_M, is_settled_M = _threshold(values_MK, top_k_M, top_p_M, vocab_size)
+        if rows_M is None:
+            threshold_N = found_M
+        else:
+            threshold_N[rows_M] = found_M
+        if size == sizes[-1] or bool(is_settled_M.all()):
+            break
+        unsettled_M = torch.nonzero(~is_settled_M)[:, 0]
+        rows_M = unsettled_M if rows_M is None else rows_M[unsettled_M]
     return threshold_N
+
+
+def _largest(values_MV: torch.Tensor, count: int) -> torch.Tensor:
+    """The ``count`` largest of each row, best first."""
+    if count * 8 > values_MV.shape[1]:
+        return values_MV.sort(dim=-1, descending=True).values[:, :count]
+    return values_MV.topk(count, dim=-1).values
 
 
 def _threshold(

@@ -41,6 +41,8 @@ class RandomBatch:
     needs_top_p: bool
     needs_min_p: bool
     max_top_k: int
+    #: Whether a row has top-p but no top-k, so that its candidates are not bounded.
+    has_open_top_p: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +113,7 @@ class _RandomPlan:
     needs_top_p: bool
     needs_min_p: bool
     max_top_k: int
+    has_open_top_p: bool
 
     @staticmethod
     def pick(settings: SamplingRows, rows: IntArray, seq_lens: IntArray, pack: HostPack) -> _RandomPlan | None:
@@ -123,7 +126,7 @@ class _RandomPlan:
             index = pack.put(chosen)
             rows, seq_lens = rows[chosen], seq_lens[chosen]
         top_k, top_p, min_p = settings.top_k[rows], settings.top_p[rows], settings.min_p[rows]
-        limited = top_k[top_k < settings.vocab_size]
+        has_top_k, has_top_p = top_k < settings.vocab_size, top_p < 1.0
         return _RandomPlan(
             index=index,
             temperature=pack.put(settings.temperature[rows]),
@@ -131,10 +134,11 @@ class _RandomPlan:
             top_p=pack.put(top_p),
             min_p=pack.put(min_p),
             uniform=pack.put(uniforms(settings.key[rows], seq_lens)),
-            needs_top_k=limited.size > 0,
-            needs_top_p=bool((top_p < 1.0).any()),
+            needs_top_k=bool(has_top_k.any()),
+            needs_top_p=bool(has_top_p.any()),
             needs_min_p=bool((min_p > 0.0).any()),
-            max_top_k=int(limited.max()) if limited.size else 0,
+            max_top_k=int(top_k[has_top_k].max(initial=0)),
+            has_open_top_p=bool((has_top_p & ~has_top_k).any()),
         )
 
     def batch(self, tensors: Sequence[torch.Tensor]) -> RandomBatch:
@@ -149,6 +153,7 @@ class _RandomPlan:
             needs_top_p=self.needs_top_p,
             needs_min_p=self.needs_min_p,
             max_top_k=self.max_top_k,
+            has_open_top_p=self.has_open_top_p,
         )
 
 

@@ -1,0 +1,89 @@
+"""Platforms for tests of the worker: a thread of its own, and a device that is always behind."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from hookline.platform import CpuPlatform, ThreadQueue, Ticket, WorkQueue
+
+R = TypeVar("R")
+
+
+class ThreadedPlatform(CpuPlatform):
+    """Passes run in a thread of their own."""
+
+    def __init__(self) -> None:
+        super().__init__(threads=1)
+
+    def queue(self, *, threaded: bool | None = None) -> WorkQueue:
+        return ThreadQueue()
+
+
+class LatePlatform(CpuPlatform):
+    """Works like a GPU that is far behind: what is submitted runs only when somebody waits for it.
+
+    Values on it are not read during a pass, and it says how much memory a pass took.
+    """
+
+    reads_are_free = False
+    counts_allocations = True
+
+    def __init__(self, *, peak: int = 1 << 20) -> None:
+        super().__init__(threads=1)
+        self.peak = peak
+        self.num_measured = 0
+
+    def queue(self, *, threaded: bool | None = None) -> WorkQueue:
+        return LateQueue()
+
+    def measure_peak(self, work: Callable[[], object]) -> int:
+        work()
+        self.num_measured += 1
+        return self.peak
+
+
+class LateQueue(WorkQueue):
+    """Runs work when its ticket, or one behind it, is waited for."""
+
+    def __init__(self) -> None:
+        self._pending: deque[_LateTicket[object]] = deque()
+
+    def submit(self, work: Callable[[], R]) -> Ticket[R]:
+        ticket = _LateTicket(self, work)
+        self._pending.append(ticket)  # type: ignore[arg-type]
+        return ticket
+
+    def run_until(self, ticket: object) -> None:
+        while self._pending:
+            first = self._pending.popleft()
+            first.run()
+            if first is ticket:
+                return
+
+    def close(self) -> None:
+        self.run_until(None)
+
+
+class _LateTicket(Generic[R]):
+    def __init__(self, queue: LateQueue, work: Callable[[], R]) -> None:
+        self._queue = queue
+        self._work = work
+        self._is_done = False
+        self._value: R | None = None
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self._value = self._work()
+        except Exception as exc:
+            self._error = exc
+        self._is_done = True
+
+    def wait(self) -> R:
+        if not self._is_done:
+            self._queue.run_until(self)
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]
