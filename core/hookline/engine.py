@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -103,7 +103,7 @@ class Engine:
         input_ids: Sequence[int] | None = None,
         logprobs: LogprobRequest | None = None,
         lora: str | None = None,
-    ) -> Iterator[Chunk]:
+    ) -> Generator[Chunk, None, None]:
         """Chunks of one prompt's choices as they come; leaving the loop early aborts the rest.
 
         Raises ``RequestError`` when the request is invalid or fails.
@@ -141,7 +141,7 @@ class Engine:
         tools: Sequence[Mapping[str, Any]] = (),
         chat_template_kwargs: Mapping[str, Any] | None = None,
         lora: str | None = None,
-    ) -> Iterator[ChatDelta]:
+    ) -> Generator[ChatDelta, None, None]:
         """``chat`` piece by piece; one choice (``n`` must be 1)."""
         rendered = self._builder.render_chat(messages, tools=tools, template_kwargs=chat_template_kwargs)
         params = self._params(sampling_params, max_new_tokens=None)
@@ -152,7 +152,7 @@ class Engine:
         parser = build_output_parser(self.plan.plugins, rendered, tools=tools, template_kwargs=chat_template_kwargs)
         return self._chat_deltas(self.stream(None, params, input_ids=rendered.input_ids, lora=lora), parser)
 
-    def _chat_deltas(self, chunks: Iterator[Chunk], parser: OutputParser) -> Iterator[ChatDelta]:
+    def _chat_deltas(self, chunks: Iterator[Chunk], parser: OutputParser) -> Generator[ChatDelta, None, None]:
         for chunk in chunks:
             split, found = parser.feed(chunk.text)
             yield ChatDelta(reasoning=split.reasoning, text=found.content, tool_calls=found.calls, chunk=chunk)
@@ -283,7 +283,9 @@ class Engine:
                 built.append(one)
         return choices, built
 
-    def _chunks(self, choices: dict[str, ChoiceBuilder], built: Sequence[TokenizedRequest]) -> Iterator[Chunk]:
+    def _chunks(
+        self, choices: dict[str, ChoiceBuilder], built: Sequence[TokenizedRequest]
+    ) -> Generator[Chunk, None, None]:
         """Send the requests and give their chunks until all have ended; aborts what is left on an early stop."""
         open_rids = set(choices)
         for rid in choices:

@@ -16,13 +16,13 @@ from tests.factories.demo_server import hookline
 CheckpointMaker = Callable[[str], Path]
 
 
-def broken_copy(source: Path, target: Path, change: Callable[[Path], None]) -> Path:
+def broken_copy(source: Path, target: Path, change: Callable[[Path], object]) -> Path:
     shutil.copytree(source, target)
     change(target)
     return target
 
 
-def edit_config(**changes: object) -> Callable[[Path], None]:
+def edit_config(**changes: object) -> Callable[[Path], object]:
     def edit(path: Path) -> None:
         config = json.loads((path / "config.json").read_text())
         (path / "config.json").write_text(json.dumps({**config, **changes}))
@@ -35,7 +35,7 @@ def truncate_weights(path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
 
 
-BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda path: (path / "config.json").unlink(), "config.json"),
     "broken config": (lambda path: (path / "config.json").write_text("{"), "config.json"),
     "no tokenizer": (lambda path: (path / "tokenizer.json").unlink(), "tokenizer"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -75,7 +76,8 @@ def test_repetition_penalty_is_that_of_transformers(engine: Engine, reference: t
     params = SamplingParams(temperature=0, max_new_tokens=24, ignore_eos=True, repetition_penalty=1.4)
     output = engine.generate(input_ids=[prompt], sampling_params=params)[0]
     with torch.inference_mode():
-        expected = reference.generate(
+        generate: Any = reference.generate
+        expected = generate(
             torch.tensor([prompt]),
             attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
             do_sample=False,

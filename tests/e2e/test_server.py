@@ -137,7 +137,7 @@ def test_64_streams_at_once_equal_their_answers_alone(server: RunningServer) -> 
     prompts = [f"What is {number} + {number + 3}?" for number in range(64)]
 
     async def stream(client: openai.AsyncOpenAI, prompt: str) -> str:
-        parts = []
+        parts: list[str] = []
         async for chunk in await client.completions.create(
             model="demo", prompt=prompt, stream=True, temperature=0, max_tokens=24, extra_body={"ignore_eos": True}
         ):
