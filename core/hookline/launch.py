@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,16 +86,21 @@ def run_server(
     section = config.observability
     configure_logging(level=section.log_level, log_format=section.log_format, process="server")
     # Until the event loop takes over the signals nothing runs that could be drained.
-    signal.signal(signal.SIGTERM, _interrupt)
+    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         cause = _run(config, resolve, targets, announce or _say, started)
     except HooklineError as exc:
         cause = str(exc)
     except KeyboardInterrupt:
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     if cause is None:
         return 0
-    sys.stderr.write(f"hookline: error: {cause}\n")
+    if section.log_format == "json":
+        logger.critical(cause)
+    else:
+        sys.stderr.write(f"hookline: error: {cause}\n")
     return 1
 
 
@@ -172,5 +177,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    # Nobody needs to read it: `hookline serve | head -1` is fine.
+    with suppress(BrokenPipeError):
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()

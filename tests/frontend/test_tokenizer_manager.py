@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -30,6 +30,7 @@ from hookline.messages.requests import AbortReq, PoolingRequest, TokenizedReques
 from hookline.observability.metrics import Metrics
 from hookline.sampling_params import SamplingParams
 from hookline.text.tokenizer import Tokenizer
+from tests.factories.frontend import save_frontend_checkpoint
 from tests.factories.plans import chosen, make_plan
 
 _STOP = FinishReason(type="stop", matched=2)
@@ -422,19 +423,21 @@ async def test_own_requests_are_taken_while_starting(checkpoint: Path, tokenizer
     await stream.aclose()
 
 
-async def test_long_prompts_do_not_stop_the_loop(setup: Setup) -> None:
+async def test_long_prompts_do_not_stop_the_loop(checkpoint: Path) -> None:
     """The loop takes turns while a thread works on the prompt."""
     entered = asyncio.Event()
     release = asyncio.get_running_loop().create_future()
     loop = asyncio.get_running_loop()
 
     class SlowTokenizer:
+        special_tokens: ClassVar[dict[str, str]] = {}
+
         def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
             loop.call_soon_threadsafe(entered.set)
             asyncio.run_coroutine_threadsafe(_wait(release), loop).result(5)
             return [1]
 
-    setup.manager.builder._tokenizer = SlowTokenizer()  # type: ignore[assignment]
+    setup = Setup(checkpoint, SlowTokenizer())  # type: ignore[arg-type]
     request = GenerateRequest(prompt="x" * 100_000, sampling_params=SamplingParams(), rid="a")
     task = asyncio.create_task(_collect(setup, request))
     await entered.wait()
@@ -504,10 +507,9 @@ async def test_requests_at_the_deadline_end_with_a_reason(setup: Setup) -> None:
     assert await setup.manager.wait_idle(1.0)
 
 
-async def test_request_that_is_tokenized_at_the_end_is_refused(setup: Setup) -> None:
+async def test_request_that_is_tokenized_at_the_end_is_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    setup = Setup(save_frontend_checkpoint(tmp_path, max_position_embeddings=10**6), tokenizer)
     long = GenerateRequest(prompt="to be " * 2000, sampling_params=SamplingParams())
-    setup.manager.builder.context_len = 10**6
-    setup.manager.builder._checks._context_len = 10**6
     task = asyncio.create_task(_collect(setup, long))
     await asyncio.sleep(0)
     setup.manager.end_all("the server is shutting down")

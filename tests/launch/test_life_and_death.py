@@ -137,6 +137,15 @@ def test_unusable_certificate_ends_with_its_cause(start_server: Any, tmp_path: P
     assert "tls_cert_file" in server.last_line
 
 
+def test_cause_is_a_log_line_where_logs_are_json(start_server: Any) -> None:
+    config = {"observability": {"log_format": "json"}}
+    server = start_server(ready=False, config=config, ECHO_FAIL="no config.json in '/models/x'")
+    assert server.wait() == 1
+    lines = [json.loads(line) for line in server.stderr.splitlines()]
+    assert lines[-1]["message"] == "the scheduler process failed: no config.json in '/models/x'"
+    assert lines[-1]["level"] == "critical"
+
+
 # --- death ---
 
 

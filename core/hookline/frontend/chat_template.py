@@ -119,6 +119,11 @@ class ChatTemplates:
             name = f"'{directory}'"
         return cls({key: ChatTemplate(text, name=name, special_tokens=special_tokens) for key, text in sources.items()})
 
+    @property
+    def has_default(self) -> bool:
+        """Whether chats without tools can be rendered."""
+        return "default" in self._templates
+
     def choose(self, *, with_tools: bool) -> ChatTemplate:
         """The template for a request; raises ``RequestError`` if the checkpoint has none."""
         names = ("tool_use", "default") if with_tools else ("default",)

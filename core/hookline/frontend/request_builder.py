@@ -50,6 +50,11 @@ class RequestBuilder:
             )
         )
 
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether chats can be rendered."""
+        return self._templates is not None and self._templates.has_default
+
     def default_sampling_params(
         self, overrides: Mapping[str, Any], *, max_new_tokens: int | None = None
     ) -> SamplingParams:

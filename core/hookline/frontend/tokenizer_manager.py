@@ -348,10 +348,11 @@ class TokenizerManager:
         self._num_in_flight -= 1
         if self._num_in_flight == 0:
             self._idle.set()
-        finished = pending is not None and pending.ended
-        self.metrics.request_ended(time.monotonic() - pending.received if pending and finished else None)
         if pending is None:
+            self.metrics.request_ended(None)
             return
+        finished = bool(pending.choices) and pending.ended
+        self.metrics.request_ended(time.monotonic() - pending.received if finished else None)
         pending.closed = True
         del self._requests[pending.rid]
         unfinished = [choice.rid for choice in pending.choices if choice.rid in self._choices and not choice.ended]

@@ -11,7 +11,11 @@ M_contra = TypeVar("M_contra", contravariant=True)
 
 
 class Sender(Protocol[M_contra]):
-    """The writing end of a channel. Never blocks; a message is not changed after it was sent."""
+    """The writing end of a channel. A message is not changed after it was sent.
+
+    ``send`` does not wait for the reader. Between processes queues are bounded: an end whose reader is
+    thousands of messages behind waits or raises ``OverloadedError``, as it was made to.
+    """
 
     def send(self, message: M_contra) -> None: ...
 

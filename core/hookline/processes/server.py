@@ -181,7 +181,7 @@ class Server:
         url = base_url(self._listener, self._config.server)
         self._announce(
             f"Hookline serves {self._plan.served_model_name} at {url} (ready in {seconds:.1f} s). Try:\n"
-            f"  {_example(url, self._plan, has_key=self._config.server.api_key is not None)}"
+            f"  {_example(url, self._plan, manager.builder)}"
         )
 
     async def _drain(self, manager: TokenizerManager, watches: Mapping[str, asyncio.Task[str]]) -> str | None:
@@ -282,12 +282,16 @@ def _chosen(spec: Any) -> dict[str, Any]:
     }
 
 
-def _example(url: str, plan: EnginePlan, *, has_key: bool) -> str:
-    """One command to try."""
-    key = " -H 'authorization: Bearer YOUR_KEY'" if has_key else ""
-    if plan.config.model.skip_tokenizer_init:
-        path, body = "/generate", {"input_ids": [1, 2, 3], "sampling_params": {"max_new_tokens": 8}}
-    else:
+def _example(url: str, plan: EnginePlan, builder: RequestBuilder) -> str:
+    """One command to try, of a route that is served."""
+    served = {path for spec in plan.plugins.of_kind("api_families") for path in spec.details.get("paths", ())}
+    body: dict[str, Any]
+    if "/v1/chat/completions" in served and builder.has_chat_template:
         path = "/v1/chat/completions"
         body = {"model": plan.served_model_name, "messages": [{"role": "user", "content": "Hello!"}]}
+    elif plan.config.model.skip_tokenizer_init:
+        path, body = "/generate", {"input_ids": [1, 2, 3], "sampling_params": {"max_new_tokens": 8}}
+    else:
+        path, body = "/v1/completions", {"model": plan.served_model_name, "prompt": "Once upon a time"}
+    key = " -H 'authorization: Bearer YOUR_KEY'" if plan.config.server.api_key is not None else ""
     return f"curl {url}{path} -H 'content-type: application/json'{key} -d '{json.dumps(body)}'"
