@@ -282,11 +282,11 @@ class TorchNativeAttention(AttentionBackend):
         for index in range(q_len):
             last_key = kv_len if kind is MaskKind.FULL else kv_len - q_len + index + 1
             first_key = 0 if window is None else max(0, last_key - window)
-            # Contiguous copies: the product must not depend on where the keys start in memory.
+            # Fresh copies: the product must not depend on where the keys start in memory.
             out = scaled_dot_product_attention(
                 q_QND[index].reshape(1, layer.num_kv_heads, -1, layer.head_dim),
-                k_1KLD[:, :, first_key:last_key].contiguous(),
-                v_1KLD[:, :, first_key:last_key].contiguous(),
+                k_1KLD[:, :, first_key:last_key].clone(memory_format=torch.contiguous_format),
+                v_1KLD[:, :, first_key:last_key].clone(memory_format=torch.contiguous_format),
                 scale=layer.scale,
             )
             out_QND[index] = out.view(layer.num_q_heads, layer.v_head_dim)
