@@ -231,6 +231,32 @@ def test_unseeded_requests_differ_and_are_repeatable() -> None:
     assert not set(first) & set(run(1))
 
 
+def test_an_unseeded_request_comes_back_with_its_own_numbers() -> None:
+    steps = [random_logits(1, seed=step) for step in range(12)]
+
+    def run(*, retract: bool) -> list[int]:
+        harness = SamplingHarness(VOCAB)
+        harness.start(0, SamplingParams(temperature=1.0), rid="a")
+        found = [harness.sample([0], logits)[0] for logits in steps[:5]]
+        if retract:
+            harness.start(1, SamplingParams(temperature=1.0), rid="b")
+            harness.rows.release(0)
+            harness.start(0, SamplingParams(temperature=1.0), rid="a", output=found)
+        return found + [harness.sample([0], logits)[0] for logits in steps[5:]]
+
+    assert run(retract=True) == run(retract=False)
+
+
+def test_an_id_that_is_used_again_is_another_request() -> None:
+    harness = SamplingHarness(VOCAB)
+    found = []
+    for _ in range(2):
+        harness.start(0, SamplingParams(temperature=1.0), rid="same")
+        found.append([harness.sample([0], random_logits(1, seed=step))[0] for step in range(12)])
+        harness.rows.release(0)
+    assert found[0] != found[1]
+
+
 # --- edits, masks, processors ---
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from hookline.batch.forward_batch import AttentionGeometry, ForwardBatch
-from hookline.batch.forward_mode import ForwardMode
+from hookline.batch.worker_batch import ModelWorkerBatch
 from hookline.interfaces.attention import AttentionBackend
 from hookline.interfaces.lora import LoRABackend
 from hookline.layers.model import Model
@@ -40,20 +38,14 @@ class ModelRunner:
         #: [R, C] int32 slot of each token of each request row.
         self.req_to_token = platform.zeros((num_rows, max_context_len), torch.int32)
 
-    def forward(
-        self,
-        mode: ForwardMode,
-        inputs: ForwardInputs,
-        tensors: ForwardTensors,
-        adapters: Sequence[int] | None = None,
-    ) -> torch.Tensor:
+    def forward(self, batch: ModelWorkerBatch, inputs: ForwardInputs, tensors: ForwardTensors) -> torch.Tensor:
         """Hidden states after the final norm, [T, H], of a pass whose ``input_ids`` are filled in.
 
-        Writes the pass's slots into the table first. ``adapters`` [B] are the requests' LoRA slots.
+        Writes the pass's slots into the table first.
         """
         self.req_to_token[tensors.table_rows, tensors.table_cols] = tensors.table_slots.to(torch.int32)
         geometry = AttentionGeometry(
-            mode=mode,
+            mode=batch.mode,
             req_to_token=self.req_to_token,
             req_pool_indices=tensors.req_pool_indices,
             seq_lens=tensors.seq_lens,
@@ -67,11 +59,11 @@ class ModelRunner:
         plan = self.attention.plan(geometry)
         self.attention.prepare(plan, geometry)
         lora_plan = None
-        if adapters is not None and self.lora is not None:
-            lora_plan = self.lora.plan(adapters, geometry)
+        if batch.adapters is not None and self.lora is not None:
+            lora_plan = self.lora.plan(batch.adapters, geometry)
         return self.model.forward(
             ForwardBatch(
-                mode=mode,
+                mode=batch.mode,
                 input_ids=tensors.input_ids,
                 positions=tensors.positions,
                 geometry=geometry,
@@ -80,6 +72,7 @@ class ModelRunner:
                 kv=self.kv,
                 logits_index=tensors.logits_index,
                 lora=lora_plan,
+                extras=dict(batch.extras),
             )
         )
 

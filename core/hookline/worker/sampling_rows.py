@@ -6,7 +6,7 @@ depends on sampled tokens (penalty counts) lives on the device instead; see ``pe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,8 +75,6 @@ class SamplingRows:
         self.held_below = np.zeros(num_rows, dtype=np.int64)
         self.has_bias = np.zeros(num_rows, dtype=bool)
         self.has_processors = np.zeros(num_rows, dtype=bool)
-        #: Grows with every set-up; tells a row's owners apart.
-        self.generation = np.zeros(num_rows, dtype=np.int64)
         self.details: dict[int, RowDetails] = {}
         #: Row -> what is wrong with its request's settings; it fails when it is sampled.
         self.errors: dict[int, str] = {}
@@ -85,13 +83,14 @@ class SamplingRows:
         """Set up a row for a request that starts, or starts again after a retraction."""
         row, params = start.row, start.params
         self.release(row)
-        self.generation[row] += 1
         self.temperature[row] = params.temperature
         self.top_k[row] = params.top_k if params.top_k > 0 else self.vocab_size
         self.top_p[row] = params.top_p
         self.min_p[row] = params.min_p
         self.is_random[row] = not params.is_greedy
-        seed = params.seed if params.seed is not None else self._unseeded(rid)
+        seed = params.seed
+        if seed is None:
+            seed = self._own_seed(rid, is_restart=bool(start.output_ids))
         self.key[row] = request_key(seed, start.choice_index, seeded=params.seed is not None)
         self.held_below[row] = len(start.prompt_ids) + params.min_new_tokens if params.min_new_tokens else 0
         self._start_penalties(row, params)
@@ -109,12 +108,13 @@ class SamplingRows:
         self.held_below[row] = 0
         self.errors.pop(row, None)
 
-    def _unseeded(self, rid: str) -> int:
-        """A seed for a request without one. Remembered by id: a retracted request draws the same numbers again."""
-        ordinal = self._remembered.get(rid)
+    def _own_seed(self, rid: str, *, is_restart: bool) -> int:
+        """A seed for a request without one; the same again when the request comes back with output."""
+        ordinal = self._remembered.get(rid) if is_restart else None
         if ordinal is None:
             ordinal = self._num_unseeded
             self._num_unseeded += 1
+            self._remembered.pop(rid, None)
             self._remembered[rid] = ordinal
             if len(self._remembered) > _REMEMBERED_SEEDS:
                 del self._remembered[next(iter(self._remembered))]
@@ -159,10 +159,3 @@ class SamplingRows:
             details.processors.append((processor, processor.validate(raw, self.vocab_size)))
         except RequestError as exc:
             self.errors[row] = f"logits processor '{name}': {exc}"
-
-
-def sampled_rows(rows: npt.NDArray[np.int64], samples: Sequence[bool]) -> npt.NDArray[np.int64]:
-    """Indices into the batch of the requests that get a token."""
-    if all(samples):
-        return np.arange(rows.size, dtype=np.int64)
-    return np.flatnonzero(np.asarray(samples, dtype=bool))

@@ -155,7 +155,7 @@ class AutoregressiveStep:
         forward = self._forward = plan.inputs.tensors(tensors)
         if forward.future_index.numel():
             owner.tokens.fill(forward.input_ids, forward.future_index, forward.future_rows)
-        hidden_TH = owner.model.forward(batch.mode, plan.inputs, forward, batch.adapters)
+        hidden_TH = owner.model.forward(batch, plan.inputs, forward)
         if batch.pooling is not None:
             self._pool(hidden_TH)
         if plan.input_logprobs is not None:
