@@ -47,7 +47,7 @@ class Case:
     geometry: AttentionGeometry
     expected: torch.Tensor
 
-    def run(self, *, deterministic: bool = False) -> torch.Tensor:
+    def backend(self, *, deterministic: bool = False) -> TorchNativeAttention:
         env = AttentionEnv(
             device=CPU,
             dtype=self.q.dtype,
@@ -59,7 +59,10 @@ class Case:
             max_running_requests=64,
             deterministic=deterministic,
         )
-        backend = TorchNativeAttention(env)
+        return TorchNativeAttention(env)
+
+    def run(self, *, deterministic: bool = False, backend: TorchNativeAttention | None = None) -> torch.Tensor:
+        backend = backend or self.backend(deterministic=deterministic)
         plan = backend.plan(self.geometry)
         backend.prepare(plan, self.geometry)
         with torch.inference_mode():
@@ -213,17 +216,7 @@ def test_the_window_of_a_pass_holds_for_layers_without_their_own() -> None:
 
 def test_layers_with_different_windows_share_a_plan() -> None:
     wide, narrow = make_case(PASSES["mixed"]), make_case(PASSES["mixed"], layer_window=3)
-    env = AttentionEnv(
-        device=CPU,
-        dtype=torch.float32,
-        page_size=1,
-        num_q_heads=4,
-        num_kv_heads=2,
-        head_dim=64,
-        max_context_len=MAX_LEN,
-        max_running_requests=8,
-    )
-    backend = TorchNativeAttention(env)
+    backend = wide.backend()
     plan = backend.plan(wide.geometry)
     for case in (wide, narrow, wide):
         assert_exact(case, backend.forward(case.q, case.k, case.v, case.layer, case.pool, plan))
@@ -253,6 +246,13 @@ def test_an_empty_pass_gives_no_rows() -> None:
     geometry.extend_lens_cpu, geometry.seq_lens_cpu, geometry.prefix_lens_cpu = [], [], []
     case.q = case.q[:0]
     assert case.run().shape == (0, 4, 64)
+
+
+def test_one_backend_serves_passes_of_all_sizes() -> None:
+    cases = [make_case(lens, seed=index) for index, lens in enumerate(PASSES.values())]
+    backend = cases[0].backend()
+    for case in [*cases, *reversed(cases)]:
+        assert_exact(case, case.run(backend=backend))
 
 
 def test_queries_that_are_views_of_a_fused_projection() -> None:
