@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -30,14 +30,21 @@ def hookline(*arguments: str, timeout: float = _PATIENCE) -> subprocess.Complete
 class RunningServer:
     """A server that was started with the command line."""
 
-    def __init__(self, logs: Path, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        logs: Path,
+        arguments: Sequence[str] = (),
+        *,
+        program: Sequence[str] = (sys.executable, "-m", "hookline"),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._out, self._err = logs / "stdout", logs / "stderr"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "hookline", "serve", "--port", "0", *arguments],
+                [*program, "serve", "--port", "0", *arguments],
                 stdout=out,
                 stderr=err,
-                env=_environment(),
+                env=_environment() if environment is None else dict(environment),
                 start_new_session=True,
             )
         deadline = time.monotonic() + _PATIENCE

@@ -14,7 +14,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+
+from tests.factories.demo_server import RunningServer
 
 ROOT = Path(__file__).parents[2]
 MEMBERS = [ROOT / "core", *sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))]
@@ -133,6 +136,15 @@ def test_wheels_of_all_members_work_in_a_clean_environment(tmp_path: Path) -> No
     }
     assert report["problems"] == []
     assert str(here) in run("plugins", "show", "attention")
+    server = RunningServer(
+        tmp_path, program=[str(environment / "bin" / "hookline")], environment={"PATH": "/usr/bin:/bin"}
+    )
+    try:
+        body = {"model": "demo", "messages": [{"role": "user", "content": "What is 12 + 30?"}], "temperature": 0}
+        answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+        assert "42" in answer.json()["choices"][0]["message"]["content"]
+    finally:
+        server.close()
     for wheel in wheels.iterdir():
         with zipfile.ZipFile(wheel) as archive:
             names = archive.namelist()
