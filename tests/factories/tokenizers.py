@@ -97,5 +97,5 @@ KINDS: dict[str, Callable[[Path], Path]] = {
 
 
 def _save(tokenizer: Tokenizer, directory: Path, **settings: object) -> Path:
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **settings).save_pretrained(directory)  # type: ignore[no-untyped-call]
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **settings).save_pretrained(directory)
     return directory

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
-from hookline.interfaces.spec import PluginInfo
+from hookline.interfaces.grammar import GrammarBackendSpec
+from hookline.interfaces.spec import PluginInfo, Requirements
+from hookline.plugins.hookspecs import hookimpl
 
 PLUGIN = PluginInfo(
     name="grammar",
     provides=("grammar_backends",),
+    config_model="hookline_grammar.options:GrammarOptions",
     summary="constrained output",
 )
+
+
+@hookimpl
+def hookline_grammar_backends() -> list[GrammarBackendSpec]:
+    return [
+        GrammarBackendSpec(
+            name="xgrammar",
+            target="hookline_grammar.xgrammar:XGrammarBackend",
+            kinds=frozenset({"json_schema", "regex", "ebnf", "structural_tag"}),
+            requires=Requirements(packages=("xgrammar>=0.2",)),
+            features=frozenset({"rollback"}),
+            priority=10,
+            summary="pushdown automata: JSON schema, regex, EBNF and structural tags",
+        ),
+        GrammarBackendSpec(
+            name="outlines",
+            target="hookline_grammar.outlines:OutlinesBackend",
+            kinds=frozenset({"json_schema", "regex"}),
+            requires=Requirements(packages=("outlines-core>=0.2.14",)),
+            features=frozenset({"rollback"}),
+            summary="finite automata: JSON schema without deep recursion, regex",
+        ),
+    ]
