@@ -164,16 +164,10 @@ class _TextOnly(Tokenizer):
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         return list(text.encode())
 
-    def encode_batch(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[list[int]]:
-        return [self.encode(text) for text in texts]
-
     def decode(
         self, ids: Sequence[int], *, skip_special_tokens: bool = False, spaces_between_special_tokens: bool = True
     ) -> str:
         return bytes(ids).decode(errors="replace")
-
-    def token(self, token_id: int) -> str | None:
-        return chr(token_id)
 
     def token_id(self, token: str) -> int | None:
         return ord(token)

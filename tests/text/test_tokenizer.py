@@ -47,10 +47,8 @@ def assert_like_transformers(directory: Path, texts: list[str] = TEXTS) -> Token
             assert ours.encode(text, add_special_tokens=add_special) == ids
             for skip in (True, False):
                 assert ours.decode(ids, skip_special_tokens=skip) == theirs.decode(ids, skip_special_tokens=skip)
-    assert ours.encode_batch(texts) == [theirs.encode(text) for text in texts]
     assert ours.special_tokens == theirs.special_tokens_map
-    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        assert getattr(ours, name) == getattr(theirs, name)
+    assert ours.eos_token_id == theirs.eos_token_id
     assert ours.vocab_size == max(theirs.get_vocab().values()) + 1
     assert set(theirs.all_special_ids) <= ours.special_ids
     return ours
@@ -58,9 +56,7 @@ def assert_like_transformers(directory: Path, texts: list[str] = TEXTS) -> Token
 
 def test_answers_equal_those_of_transformers(checkpoint: Path) -> None:
     ours = assert_like_transformers(checkpoint)
-    for index in range(0, ours.vocab_size, 7):
-        token = ours.token(index)
-        assert token is not None
+    for token, index in AutoTokenizer.from_pretrained(str(checkpoint)).get_vocab().items():
         assert ours.token_id(token) == index
 
 
@@ -173,7 +169,6 @@ def test_byte_fallback_tokens_are_single_bytes(tmp_path: Path) -> None:
 def test_ids_without_a_token_are_nothing(checkpoint: Path) -> None:
     tokenizer = load_tokenizer(checkpoint)
     for index in (tokenizer.vocab_size, 10**6):
-        assert tokenizer.token(index) is None
         assert tokenizer.token_bytes(index) == b""
         assert tokenizer.decode([index]) == ""
     assert tokenizer.token_id("no such token") is None
@@ -209,14 +204,14 @@ def test_tokenizers_in_python_work_too(tmp_path: Path) -> None:
     for text in TEXTS:
         ids = theirs.encode(text)
         assert ours.encode(text) == ids
-        assert ours.encode_batch([text, text]) == [ids, ids]
         assert ours.decode(ids, skip_special_tokens=True) == theirs.decode(ids, skip_special_tokens=True)
         assert ours.decode([*ids, 99999]) == theirs.decode(ids)
     assert ours.eos_token_id == theirs.eos_token_id
     letter = ours.token_id("a")
     assert letter is not None
-    assert (ours.token(letter), ours.token_bytes(letter)) == ("a", b"a")
-    assert (ours.token(99999), ours.token_bytes(99999)) == (None, b"")
+    assert (ours.token_bytes(letter), ours.token_bytes(99999)) == (b"a", b"")
+    assert ours.eos_token_id is not None
+    assert ours.token_bytes(ours.eos_token_id) == b"</s>"
     assert ours.vocab_size == max(theirs.get_vocab().values()) + 1
 
 

@@ -70,10 +70,6 @@ class FastTokenizer(Tokenizer):
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         return self.backend.encode(text, add_special_tokens=add_special_tokens).ids
 
-    def encode_batch(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[list[int]]:
-        encodings = self.backend.encode_batch(list(texts), add_special_tokens=add_special_tokens)
-        return [encoding.ids for encoding in encodings]
-
     def decode(
         self,
         ids: Sequence[int],
@@ -86,9 +82,6 @@ class FastTokenizer(Tokenizer):
             for old, new in _CLEAN_UP:
                 text = text.replace(old, new)
         return text
-
-    def token(self, token_id: int) -> str | None:
-        return self.backend.id_to_token(token_id)
 
     def token_id(self, token: str) -> int | None:
         return self.backend.token_to_id(token)

@@ -10,11 +10,10 @@ import regex  # type: ignore[import-untyped]
 
 from hookline.errors import RequestError
 from hookline.sampling_params import MAX_STOP_LENGTH
+from hookline.text.regex_size import expanded_length
 
 #: A pattern with its counted repeats written out may be so long: the regex library writes some of them out.
 MAX_EXPANDED_LENGTH = 10_000
-_PIECES = re.compile(r"\\N\{[^}]*\}|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(\d*)(?:,(\d*))?\}|.", re.DOTALL)
-_VERBOSE = re.compile(r"\(\?[aiLmsu]*x|\(\?#")
 
 
 class StopRegex:
@@ -52,7 +51,7 @@ def _compile(pattern: str) -> regex.Pattern[str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             re.compile(pattern)
-        length = _expanded_length(pattern)
+        length = _length(pattern)
         if length > MAX_EXPANDED_LENGTH:
             raise _refusal(pattern, f"its repeats amount to {length} items; at most {MAX_EXPANDED_LENGTH} are allowed")
         compiled = regex.compile(pattern)
@@ -67,29 +66,8 @@ def _refusal(pattern: str, reason: str) -> RequestError:
     return RequestError(f"stop_regex {pattern!r:.80} is refused: {reason}", param="stop_regex")
 
 
-def _expanded_length(pattern: str) -> int:
-    """Items of a valid pattern when counted repeats are written out, nested ones multiplied."""
-    if _VERBOSE.search(pattern):
-        raise _refusal(pattern, "comments and the verbose flag are not allowed")
-    outer: list[int] = []
-    total = last = 0
-    for piece in _PIECES.finditer(pattern):
-        text = piece[0]
-        if text == "(":
-            outer.append(total)
-            total = last = 0
-        elif text == ")":
-            last = max(total, 1)
-            total = outer.pop() + last
-        elif text.startswith("{"):
-            counts = [int(count) for count in piece.groups() if count]
-            if not counts:
-                # Elsewhere than in a repeat the two libraries read a brace differently.
-                raise _refusal(pattern, r"a brace that is no repeat such as {2,5} must be written \{")
-            count = max(*counts, 1)
-            total += last * (count - 1)
-            last *= count
-        elif text not in "*+?|^$":
-            last = 1
-            total += last
-    return total
+def _length(pattern: str) -> int:
+    try:
+        return expanded_length(pattern)
+    except ValueError as exc:
+        raise _refusal(pattern, str(exc)) from exc

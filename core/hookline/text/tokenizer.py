@@ -31,10 +31,6 @@ class Tokenizer(ABC):
         """Token ids of a text. Special tokens written out in the text are recognised as such."""
 
     @abstractmethod
-    def encode_batch(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[list[int]]:
-        """Token ids of each text."""
-
-    @abstractmethod
     def decode(
         self,
         ids: Sequence[int],
@@ -49,12 +45,8 @@ class Tokenizer(ABC):
         """
 
     @abstractmethod
-    def token(self, token_id: int) -> str | None:
-        """The token as the vocabulary spells it ("Ġthe", "▁the"), or ``None`` for an id without a token."""
-
-    @abstractmethod
     def token_id(self, token: str) -> int | None:
-        """Id of a token as the vocabulary spells it, or ``None``."""
+        """Id of a token as the vocabulary spells it ("Ġthe", "▁the"), or ``None``."""
 
     @abstractmethod
     def token_bytes(self, token_id: int) -> bytes:
@@ -73,22 +65,9 @@ class Tokenizer(ABC):
         return self.token_bytes(token_id).decode("utf-8", errors="replace")
 
     @property
-    def bos_token_id(self) -> int | None:
-        """Id of the begin-of-sequence token, if the checkpoint names one."""
-        return self._named_id("bos_token")
-
-    @property
     def eos_token_id(self) -> int | None:
         """Id of the tokenizer's end-of-sequence token; the model's own set may hold others."""
-        return self._named_id("eos_token")
-
-    @property
-    def pad_token_id(self) -> int | None:
-        """Id of the padding token, if the checkpoint names one."""
-        return self._named_id("pad_token")
-
-    def _named_id(self, name: str) -> int | None:
-        token = self.special_tokens.get(name)
+        token = self.special_tokens.get("eos_token")
         return None if token is None else self.token_id(token)
 
 

@@ -60,9 +60,6 @@ class TransformersTokenizer(Tokenizer):
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
         return ids
 
-    def encode_batch(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[list[int]]:
-        return [self.encode(text, add_special_tokens=add_special_tokens) for text in texts]
-
     def decode(
         self,
         ids: Sequence[int],
@@ -77,18 +74,12 @@ class TransformersTokenizer(Tokenizer):
         )
         return text
 
-    def token(self, token_id: int) -> str | None:
-        if not 0 <= token_id < self.vocab_size:
-            return None
-        token: str | None = self._tokenizer.convert_ids_to_tokens(token_id)
-        return token
-
     def token_id(self, token: str) -> int | None:
         index: int | None = self._tokenizer.get_vocab().get(token)
         return index
 
     def token_bytes(self, token_id: int) -> bytes:
         if token_id in self.special_ids:
-            return (self.token(token_id) or "").encode()
+            return str(self._tokenizer.convert_ids_to_tokens(token_id)).encode()
         text = self.decode([*self._anchor, token_id])
         return text.removeprefix(self._anchor_text).encode()
