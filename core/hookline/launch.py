@@ -11,9 +11,9 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hookline.config.engine_plan import EnginePlan
@@ -35,6 +35,8 @@ class ProcessTarget:
     target: str
     #: Modules that the child imports before it knows the plan.
     preload: tuple[str, ...] = ()
+    #: What the target finds in its ``ChildContext.options``; plain values.
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +129,11 @@ def _run(
         stack.callback(directory.remove)
         addresses = channel_addresses(directory)
         for name, target in (("scheduler", targets.scheduler), ("detokenizer", targets.detokenizer)):
-            children[name].launch(ChildLaunch(target=target.target, plan=resolved.plan, addresses=addresses))
+            children[name].launch(
+                ChildLaunch(
+                    target=target.target, plan=resolved.plan, addresses=addresses, options=dict(target.options)
+                )
+            )
 
         # The HTTP stack is imported while the children load the model.
         from hookline.processes.server import Server
@@ -143,7 +149,7 @@ def _run(
             announce=announce,
             on_connected=directory.remove,
         )
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=event_loop_factory()) as runner:
             return runner.run(server.run())
 
 
@@ -164,7 +170,8 @@ def _resolve(loaded: LoadedConfig) -> Resolved:
     )
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def event_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's loops where it is installed, asyncio's own otherwise."""
     try:
         import uvloop
     except ImportError:

@@ -15,7 +15,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hookline.config.engine_plan import EnginePlan
@@ -38,6 +38,8 @@ class ChildContext:
     addresses: Mapping[str, str]
     #: Call once, when work can be done; the values appear in /server_info.
     ready: Callable[[dict[str, Any]], None]
+    #: Settings of the target itself (``ProcessTarget.options``).
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,6 +84,7 @@ def _run(name: str, lifeline: ChildLifeline) -> None:
         ChildContext(
             plan=launch.plan,
             addresses=launch.addresses,
+            options=launch.options,
             ready=lambda info: lifeline.report(ProcessReady(process=name, info=info)),
         )
     )

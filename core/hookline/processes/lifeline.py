@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import threading
+from typing import Any
 
 import msgspec
 
@@ -30,6 +31,8 @@ class ChildLaunch(msgspec.Struct, frozen=True, kw_only=True):
     plan: EnginePlan
     #: Channel name -> ZMQ address.
     addresses: dict[str, str]
+    #: Settings of the target itself.
+    options: dict[str, Any] = {}
 
 
 ChildReport = ProcessReady | ProcessFailed
