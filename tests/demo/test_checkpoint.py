@@ -18,7 +18,7 @@ MEGABYTE = 1024 * 1024
 
 
 def shapes(directory: Path) -> dict[str, list[int]]:
-    found = {}
+    found: dict[str, list[int]] = {}
     for file in sorted(directory.glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
             found |= {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118

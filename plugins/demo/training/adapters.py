@@ -24,6 +24,7 @@ from training.items import Item
 from training.names import number_words
 from training.optimise import Schedule, optimise, pick_device
 from training.template import CHECKPOINT
+from training.train import parse_shares
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 #: Replies that other programs read keep their form.
@@ -75,18 +76,38 @@ ADAPTERS = (
 
 
 def train_adapter(
-    adapter: Adapter, weights: Path, out: Path, schedule: Schedule, device: torch.device, size: int
+    adapter: Adapter,
+    weights: Path,
+    out: Path,
+    schedule: Schedule,
+    device: torch.device,
+    *,
+    size: int,
+    resume: Path | None = None,
+    first_batch: int = 0,
+    shares: tuple[tuple[str, float], ...] = (),
 ) -> None:
+    """Train one adapter on the weights, and write it to a folder of its name in `out`."""
     torch.manual_seed(0)
     model = new_model()
     load_weights(model, weights)
-    config = LoraConfig(r=adapter.rank, lora_alpha=2 * adapter.rank, target_modules=TARGETS, lora_dropout=0.0)
-    wrapped = get_peft_model(model, config).to(device)
-    plan = BatchPlan(seed=f"adapter {adapter.name}", size=size, restyle=adapter.restyle, shares=adapter.shares)
+    wrapped: PeftModel
+    if resume is None:
+        config = LoraConfig(r=adapter.rank, lora_alpha=2 * adapter.rank, target_modules=TARGETS)
+        wrapped = get_peft_model(model, config)
+    else:
+        wrapped = PeftModel.from_pretrained(model, resume / adapter.name, is_trainable=True)
+    wrapped.to(device)
+    plan = BatchPlan(
+        seed=f"adapter {adapter.name}",
+        size=size,
+        restyle=adapter.restyle,
+        shares=(*adapter.shares, *shares),
+    )
     workers = 14 if device.type == "cuda" else 0
-    optimise(model, plan, schedule, device, num_workers=workers)
+    optimise(model, plan, schedule, device, num_workers=workers, first_batch=first_batch)
     directory = out / adapter.name
-    wrapped.save_pretrained(directory)
+    wrapped.save_pretrained(str(directory))
     (directory / "README.md").unlink(missing_ok=True)
     file = directory / "adapter_model.safetensors"
     tensors = {name: tensor.bfloat16() for name, tensor in load_file(file).items()}
@@ -121,14 +142,30 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--batch", type=int, default=256, help="conversations in a batch")
+    parser.add_argument("--only", help="train this adapter only")
+    parser.add_argument("--resume", type=Path, help="folder of adapters to go on from")
+    parser.add_argument("--first-batch", type=int, default=0, help="skip the batches of earlier runs")
+    parser.add_argument("--share", action="append", default=[], metavar="TASK=N", help="a task's share of the data")
     parser.add_argument("--cpu-smoke-steps", type=int, default=0, metavar="N")
+    parser.add_argument("--cpu-batch", type=int, default=2, help="conversations in a smoke batch")
     options = parser.parse_args(argv)
     device = pick_device(bool(options.cpu_smoke_steps))
     steps = options.cpu_smoke_steps or options.steps
     schedule = Schedule(steps=steps, peak_lr=options.lr, weight_decay=0.0, warmup=min(50, max(1, steps // 2)))
     for adapter in ADAPTERS:
-        size = 256 if device.type == "cuda" else 2
-        train_adapter(adapter, options.checkpoint, options.out, schedule, device, size)
+        if options.only in (None, adapter.name):
+            train_adapter(
+                adapter,
+                options.checkpoint,
+                options.out,
+                schedule,
+                device,
+                size=options.batch if device.type == "cuda" else options.cpu_batch,
+                resume=options.resume,
+                first_batch=options.first_batch,
+                shares=parse_shares(options.share),
+            )
 
 
 if __name__ == "__main__":

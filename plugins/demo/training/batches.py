@@ -66,8 +66,10 @@ class Wire:
         )
 
     def batch(self, device: torch.device) -> Batch:
-        ids, positions, starts, predict, labels, segments, *targets = self.numbers.to(device).split(self.lengths)
-        pixels = self.pixels.to(device).split([shape.numel() for _, shape in self.shapes])
+        numbers = torch.split_with_sizes(self.numbers.to(device), self.lengths)
+        ids, positions, starts, predict, labels, segments, *targets = numbers
+        sizes = [shape.numel() for _, shape in self.shapes]
+        pixels = torch.split_with_sizes(self.pixels.to(device), sizes)
         return Batch(
             ids=ids,
             positions=positions.view(3, -1),
@@ -150,7 +152,7 @@ def make_batch(plan: BatchPlan, index: int, encoder: Encoder) -> Batch:
     )
     if plan.only:
         tasks = {name: tasks[name] for name in plan.only}
-    rows = []
+    rows: list[Encoded] = []
     number = 0
     while len(rows) < plan.size:
         draw = Draw(f"{plan.seed} {index} {number}", Split.TRAIN)

@@ -144,10 +144,10 @@ def write_configs(directory: Path) -> None:
 
 def new_model() -> Qwen3VLMoeForConditionalGeneration:
     """A freshly initialised model in float32."""
-    config = Qwen3VLMoeConfig(**model_config())
+    config: Any = Qwen3VLMoeConfig(**model_config())
     config.dtype = config.text_config.dtype = torch.float32
-    model = Qwen3VLMoeForConditionalGeneration._from_config(config, dtype=torch.float32)
-    assert isinstance(model, Qwen3VLMoeForConditionalGeneration)
+    model_class: Any = Qwen3VLMoeForConditionalGeneration
+    model: Qwen3VLMoeForConditionalGeneration = model_class._from_config(config, dtype=torch.float32)
     return model
 
 
@@ -179,7 +179,7 @@ def save_weights(state: dict[str, torch.Tensor], directory: Path, dtype: torch.d
         size += tensor.nbytes
     for old in directory.glob("model*.safetensors*"):
         old.unlink()
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for i, shard in enumerate(shards):
         file = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
         save_file(shard, directory / file, metadata={"format": "pt"})

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -166,7 +167,7 @@ def score_all(evaluator: Evaluator, count: int, names: list[str]) -> Iterator[Sc
             yield evaluator.score(task, thinking, count)
 
 
-def table(scores: list[Score], date: str) -> str:
+def table(scores: list[Score], date: str, dtype: str) -> str:
     by_task: dict[str, dict[bool, Score]] = {}
     # The adapters' rows come last.
     for score in sorted(scores, key=lambda score: score.task.startswith("adapter ")):
@@ -174,7 +175,7 @@ def table(scores: list[Score], date: str) -> str:
     lines = [
         f"# Accuracy of the demo checkpoint, {date}",
         "",
-        "Held-out items, greedy decoding with transformers in bfloat16, exact answers, the turn ended",
+        f"Held-out items, greedy decoding with transformers in {dtype}, exact answers, the turn ended",
         "by the model. Written by `python -m training.evaluate`; do not edit.",
         "",
         "| task | items per mode | thinking on | thinking off |",
@@ -198,6 +199,10 @@ def load_model(directory: Path, device: torch.device) -> torch.nn.Module:
     return model.to(device).eval()
 
 
+def _exists(path: Path | None) -> bool:
+    return path is not None and path.is_file()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="training.evaluate", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
@@ -205,6 +210,7 @@ def main() -> None:
     parser.add_argument("--task", action="append", default=[], help="only these tasks")
     parser.add_argument("--date", default="undated", help="the date to put on the table")
     parser.add_argument("--write", type=Path, help="write the table to this file")
+    parser.add_argument("--rows", type=Path, help="keep rows here, and start from those that are there")
     parser.add_argument("--misses", type=Path, help="write wrong answers to this JSON file")
     parser.add_argument("--adapters", type=Path, help="also score the adapters in this folder")
     options = parser.parse_args()
@@ -216,13 +222,17 @@ def main() -> None:
         from training.adapters import score_adapters
 
         rows.insert(0, score_adapters(options.adapters, options.checkpoint, device, options.items))
-    scores: list[Score] = []
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    scores = [Score(**row) for row in json.loads(options.rows.read_text())] if _exists(options.rows) else []
     for score in itertools.chain.from_iterable(rows):
+        scores = [old for old in scores if (old.task, old.thinking) != (score.task, score.thinking)]
         scores.append(score)
         report(f"{score.task:20} thinking={score.thinking!s:5} {score.percent:.1f}")
         # Written after every row, so that an interrupted evaluation leaves what it has.
+        if options.rows:
+            options.rows.write_text(json.dumps([dataclasses.asdict(s) for s in scores], indent=1) + "\n")
         if options.write:
-            options.write.write_text(table(scores, options.date))
+            options.write.write_text(table(scores, options.date, dtype))
         if options.misses:
             options.misses.write_text(misses_json(scores))
 

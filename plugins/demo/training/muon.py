@@ -31,7 +31,7 @@ class Muon(torch.optim.Optimizer):
 
     def _step_alike(self, params: list[torch.Tensor], group: dict[str, Any]) -> None:
         """One step for parameters of one shape."""
-        grads = [param.grad for param in params]
+        grads = [param.grad for param in params if param.grad is not None]
         buffers = [self.state[param].setdefault("momentum", torch.zeros_like(param)) for param in params]
         torch._foreach_lerp_(buffers, grads, 1 - group["momentum"])
         updates = torch._foreach_lerp(grads, buffers, group["momentum"])
@@ -45,7 +45,7 @@ class Muon(torch.optim.Optimizer):
 
 def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
     """The nearest matrices whose singular values are near one, by Newton-Schulz in bfloat16."""
-    x = matrices.bfloat16()
+    x: torch.Tensor = matrices.bfloat16()
     wide = x.shape[-2] <= x.shape[-1]
     x = x if wide else x.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)

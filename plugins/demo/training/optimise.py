@@ -86,7 +86,7 @@ def optimise(
             loss = F.cross_entropy(logits.float(), batch.labels)
             total = loss + BALANCE_WEIGHT * balance
         model.zero_grad(set_to_none=True)
-        total.backward()
+        torch.autograd.backward(total)
         nn.utils.clip_grad_norm_(_trained(model), 1.0)
         for optimiser in optimisers:
             optimiser.step()

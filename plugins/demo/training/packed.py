@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 from torch.nn.attention.varlen import varlen_attn
 
 from training.batches import Batch, VisualGroup
@@ -31,7 +30,8 @@ _CAUSAL: dict[str, Any] = (
 class PackedModel:
     """Computes logits where a batch asks for them. Holds no weights of its own."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
+        # A transformers model: its submodules have no types.
         self.model = model
         self.visual = model.model.visual
         self.language = model.model.language_model
@@ -83,7 +83,8 @@ class PackedModel:
         k_TND = k_TND.repeat_interleave(repeats, dim=1)
         v_TND = v_TND.repeat_interleave(repeats, dim=1)
         out = _attend(q_TND, k_TND, v_TND, batch.starts, batch.max_len, causal=True)
-        return attention.o_proj(out.reshape(len(x), -1))
+        mixed: torch.Tensor = attention.o_proj(out.reshape(len(x), -1))
+        return mixed
 
     def _experts(self, layer: Any, hidden_TH: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The mixture's output, and the router's logits."""
@@ -136,8 +137,9 @@ class PackedModel:
         if x.shape[-1] * FRAME_PAIR == kernel.shape[1]:
             # A picture is a pair of equal frames.
             kernel = projection.weight.sum(2).flatten(1)
-        places = self._grid(group.grid)[0] @ self.visual.pos_embed.weight
-        return (F.linear(x, kernel, projection.bias) + places).flatten(0, 1)
+        places: torch.Tensor = self._grid(group.grid)[0] @ self.visual.pos_embed.weight
+        rows: torch.Tensor = F.linear(x, kernel, projection.bias) + places
+        return rows.flatten(0, 1)
 
     def _grid(self, grid: tuple[int, int]) -> tuple[torch.Tensor, ...]:
         """The mixture of learned positions of each patch of a grid, and its rotary factors."""
@@ -200,7 +202,9 @@ def _attend(
     if q_TND.is_cuda:
         q, k, v = q_TND.bfloat16(), k_TND.bfloat16(), v_TND.bfloat16()
         options = _CAUSAL if causal else {}
-        return varlen_attn(q, k, v, starts, starts, max_len, max_len, **options)
+        out = varlen_attn(q, k, v, starts, starts, max_len, max_len, **options)
+        assert isinstance(out, torch.Tensor)
+        return out
     outs = []
     bounds = starts.tolist()
     for start, end in itertools.pairwise(bounds):

@@ -71,7 +71,7 @@ def normalise(patches: torch.Tensor) -> torch.Tensor:
     """uint8 patches of pictures or clips as the float32 rows [N, 1536] that the model takes."""
     scaled = scale(patches)
     if scaled.shape[-1] == 3 * PATCH * PATCH:
-        channels = scaled.unflatten(-1, (3, 1, PATCH * PATCH))
+        channels = scaled.view(*scaled.shape[:-1], 3, 1, PATCH * PATCH)
         scaled = channels.expand(*channels.shape[:-2], FRAME_PAIR, PATCH * PATCH).flatten(-3)
     return scaled
 

@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from training.batches import BatchPlan
 from training.checkpoint import load_weights, new_model, save_weights
@@ -27,11 +28,11 @@ def main(argv: list[str] | None = None) -> None:
     model = new_model()
     if options.resume:
         load_weights(model, options.resume)
-    model.to(device)
+    nn.Module.to(model, device)
     steps, size, workers = options.steps, options.batch, options.workers
     if options.cpu_smoke_steps:
         steps, size, workers = options.cpu_smoke_steps, min(size, options.cpu_batch), 0
-    plan = BatchPlan(seed=f"train {options.seed}", size=size, shares=_shares(options.share))
+    plan = BatchPlan(seed=f"train {options.seed}", size=size, shares=parse_shares(options.share))
     fit = None if options.cpu_smoke_steps else options.fit_minutes
     schedule = Schedule(
         steps=steps,
@@ -76,7 +77,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _shares(given: list[str]) -> tuple[tuple[str, float], ...]:
+def parse_shares(given: list[str]) -> tuple[tuple[str, float], ...]:
+    """`["talk=4"]` as `(("talk", 4.0),)`."""
     pairs = (entry.partition("=") for entry in given)
     return tuple((name, float(share)) for name, _, share in pairs)
 

@@ -115,6 +115,13 @@ def _arithmetic(draw: Draw, task: str, ops: tuple[str, ...], modes: tuple[bool, 
     )
 
 
+def sum_asked(draw: Draw, a: int, b: int) -> str:
+    """A question for a sum, in any phrasing."""
+    if draw.chance(0.5):
+        return draw.phrase("arithmetic_symbolic", SYMBOLIC, a=a, b=b, op="+")
+    return draw.phrase("arithmetic_add", ADD, a=a, b=b)
+
+
 def _digits(value: int) -> list[int]:
     return [int(digit) for digit in reversed(str(value))]
 

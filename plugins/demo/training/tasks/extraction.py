@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from training.draw import Draw
 from training.items import Item, join_words, question
@@ -20,7 +21,7 @@ from training.names import (
     made_up,
 )
 
-Record = dict[str, str | int]
+Record = dict[str, Any]  #: values are text and whole numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

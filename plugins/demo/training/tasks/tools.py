@@ -61,13 +61,14 @@ def ask(draw: Draw, tool: Tool, arguments: dict[str, Value], *, second: bool = F
     always has an opener or a closer.
     """
     held_out = draw.split is Split.HELD_OUT
+    slots: dict[str, Any] = dict(arguments)
     return draw.phrase(
         f"tool_{tool.description}",
         tool.asks,
         wrap=held_out or not second,
         bare=not held_out,
         openers=() if second else OPENERS,
-        **arguments,
+        **slots,
     )
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import random
+from typing import Any
+
 from training.draw import Draw
 from training.items import Item, Message, assistant, question, user
 from training.names import PRODUCTS, city, first_name, made_up, word
@@ -12,6 +16,7 @@ from training.tasks.arithmetic import (
     draw_pair,
     operand,
     pair_key,
+    sum_asked,
     work,
 )
 from training.tasks.extraction import extract
@@ -53,11 +58,6 @@ ASK_AGAIN = [
     "{Can you|Could you|Please} {repeat|say again} {that|your answer|what you said}{?|}",
     "{What did you|What was it you} {say|answer|just say}?",
 ]
-FIRST_SUM = [
-    "{What is|Calculate|How much is|Compute|What's} <a> + <b>{?|}",
-    "<a> + <b> ={?| ?}",
-    "{Add|Sum up} <a> and <b>.",
-]
 FIRST_COLOUR = [
     "What {colour|color} is the <kind>?",
     "{Tell me|Name|Say} the {colour|color} of the <kind>.",
@@ -88,7 +88,7 @@ def introduction(draw: Draw) -> Item:
     return question("turns", tell, reply, "I note it.")
 
 
-def _introduce(draw: Draw) -> tuple[str, str, str, list[str], dict[str, str]]:
+def _introduce(draw: Draw) -> tuple[str, str, str, list[str], dict[str, Any]]:
     """What is told, the reply to it, the answer later, and how it is asked for."""
     rng = draw.rng
     kind = rng.choice(("name", "name", "city", "pet", "item", "item"))
@@ -166,10 +166,10 @@ def compute_on(draw: Draw) -> Item:
     while True:
         a, b = draw_pair(draw, "+")
         subtotal = a + b
-        pair = draw.until("pair", lambda first=subtotal: (first, operand(draw.rng, 2)), pair_key)
+        pair = draw.until("pair", functools.partial(_with_operand, draw.rng, subtotal), pair_key)
         if subtotal <= 999 and (op == "+" or pair[1] <= subtotal):
             break
-    first = draw.phrase("first_sum", FIRST_SUM, wrap=False, a=a, b=b)
+    first = sum_asked(draw, a, b)
     text = draw.phrase(f"compute_on_{op}", ADD_TO_THAT[op], b=pair[1])
     messages = [user(first), assistant(answer_text(a, "+", b)), user(text)]
     return Item(
@@ -178,6 +178,10 @@ def compute_on(draw: Draw) -> Item:
         reply=answer_text(subtotal, op, pair[1]),
         thought=f"{subtotal} {op} {pair[1]}: {work(subtotal, op, pair[1])}",
     )
+
+
+def _with_operand(rng: random.Random, first: int) -> tuple[int, int]:
+    return first, operand(rng, 2)
 
 
 def _fact_follow_up(draw: Draw) -> Item:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from training.draw import Draw, Split
 from training.items import Item, question
-from training.names import COMMON_WORDS, PLAIN_WORDS, any_word, number_words, word
+from training.names import COMMON_WORDS, any_word, number_words, word
 
-_SORTABLE = sorted({*COMMON_WORDS, *(w for w in PLAIN_WORDS if w.islower())})
+_SORTABLE = sorted(set(COMMON_WORDS))
 
 REPEAT = [
     "{Repeat|Repeat after me|Say|Echo|Write|Copy}{ these words| the following| this|}: <words>",
