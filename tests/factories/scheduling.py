@@ -19,7 +19,7 @@ from hookline.messages.outputs import (
     RequestStats,
     TokenLogprob,
 )
-from hookline.messages.requests import AbortReq, LogprobRequest, PoolingRequest, TokenizedRequest
+from hookline.messages.requests import AbortReq, CacheNamespace, LogprobRequest, PoolingRequest, TokenizedRequest
 from hookline.messages.transport import LocalChannel
 from hookline.plugins.plan import ChosenSpec
 from hookline.sampling_params import SamplingParams
@@ -156,6 +156,7 @@ class Harness:
         lora: str | None = None,
         choice_index: int = 0,
         received_at: float = 0.0,
+        salt: str = "",
         **params: Any,
     ) -> None:
         """Send a request. Ends of text are ignored unless ``ignore_eos=False``."""
@@ -172,6 +173,7 @@ class Harness:
                 lora=lora,
                 choice_index=choice_index,
                 received_at=received_at,
+                namespace=CacheNamespace(salt=salt),
             )
         )
 

@@ -62,6 +62,16 @@ def test_new_weights_reach_running_requests_and_old_kv_meets_nobody(checkpoint: 
     assert stats.cached_tokens == 39
 
 
+def test_new_weights_empty_the_cache(checkpoint: Path) -> None:
+    harness = Harness(checkpoint)
+    harness.add("a", range(40), 3)
+    harness.run()
+    assert harness.state["evictable_slots"] > 0
+    assert harness.control("update_weights", path="/new").ok
+    assert harness.state["evictable_slots"] == 0
+    harness.assert_idle()
+
+
 def test_a_failed_update_keeps_the_old_weights_and_retracts_nobody(checkpoint: Path) -> None:
     harness = Harness(checkpoint)
     harness.worker.broken_weights = True

@@ -132,7 +132,7 @@ def scenarios(draw: st.DrawFn) -> dict[str, Any]:
     )
     return {
         "page": page,
-        "slots": draw(st.sampled_from([136, 160, 320])) // page * page,
+        "slots": draw(st.sampled_from([144, 176, 320])) // page * page,
         "rows": draw(st.sampled_from([2, 5, 16])),
         "overlap": draw(st.booleans()),
         "cache": draw(st.booleans()),

@@ -23,7 +23,13 @@ def item(rid: str, num_tokens: int) -> PrefillItem:
 
 
 def scripted(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, *plans: StepPlan | Exception, slots: int = 32, rows: int = 3
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *plans: StepPlan | Exception,
+    slots: int = 32,
+    rows: int = 3,
+    page_size: int = 1,
+    overlap: bool = False,
 ) -> Harness:
     """A scheduler that makes these plans, with requests a and b (8 tokens each) and c (30 tokens) waiting."""
 
@@ -31,8 +37,8 @@ def scripted(
         self.plans = list(plans)
 
     monkeypatch.setattr(schedulers.ScriptedScheduler, "__init__", start)
-    worker = FakeWorker(max_total_tokens=slots, max_running_requests=rows)
-    harness = Harness(checkpoint, worker, scheduler=SCRIPTED, overlap=False)
+    worker = FakeWorker(max_total_tokens=slots, max_running_requests=rows, page_size=page_size)
+    harness = Harness(checkpoint, worker, scheduler=SCRIPTED, overlap=overlap)
     harness.add("a", range(8), 6)
     harness.add("b", range(20, 28), 6)
     harness.add("c", range(40, 70), 2)
@@ -117,6 +123,33 @@ def test_retract_reject_and_prefill_happen_in_this_order(checkpoint: Path, monke
     finish = outputs["c"].finish
     assert finish is not None
     assert (finish.type, finish.status_code, finish.message) == ("abort", 400, "too long")
+    harness.assert_idle()
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+@pytest.mark.parametrize("page_size", [1, 4])
+def test_a_prefix_that_another_caches_meanwhile_replaces_that_of_a_chunked_request(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, page_size: int, overlap: bool
+) -> None:
+    """c computes ten tokens, d all thirty of the same prompt, and then c its last twenty as well."""
+    plans = [
+        StepPlan(prefill=[item("c", 10)]),
+        StepPlan(prefill=[item("d", 30 - 10 // page_size * page_size)]),
+        StepPlan(prefill=[item("c", 20)]),
+        *[StepPlan(decode=True)] * 2,
+    ]
+    harness = scripted(checkpoint, monkeypatch, *plans, slots=128, page_size=page_size, overlap=overlap)
+    harness.abort("a", "b")
+    harness.add("d", range(40, 70), 3)
+    harness.run_until(lambda: len(harness.worker.batches) == 3)
+    state = harness.state
+    # One copy is left: 30 tokens in whole pages, and what each request has beyond them.
+    cached = 30 // page_size * page_size
+    own = -(-30 // page_size) * page_size - cached
+    assert state["protected_slots"] == cached
+    assert state["total_tokens"] - state["free_slots"] == cached + 2 * own
+    outputs = harness.run()
+    assert outputs["c"].token_ids == outputs["d"].token_ids[:2] == expected_output(range(40, 70), 2, VOCAB_SIZE)
     harness.assert_idle()
 
 

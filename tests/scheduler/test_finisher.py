@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hookline.messages.outputs import FinishReason
 from tests.factories.fake_worker import FakeWorker, expected_output
 from tests.factories.scheduling import VOCAB_SIZE, Harness
 from tests.factories.waits import Door
@@ -143,3 +144,15 @@ def test_a_fault_ends_its_request_only_and_leaves_no_kv(checkpoint: Path) -> Non
     stats = harness.run()["again"].stats
     assert stats is not None
     assert stats.cached_tokens == 2
+
+
+def test_ending_twice_is_a_bug(checkpoint: Path) -> None:
+    harness = Harness(checkpoint)
+    harness.add("a", [5], 9)
+    harness.step()
+    req = harness.scheduler._roster.get("a")
+    assert req is not None
+    harness.abort("a")
+    harness.run()
+    with pytest.raises(AssertionError, match="request a ends twice"):
+        harness.scheduler._finisher.finish(req, FinishReason(type="stop"))

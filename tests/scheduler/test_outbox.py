@@ -118,6 +118,15 @@ def test_a_reply_is_reused_in_the_next_turn(checkpoint: Path) -> None:
     assert stats.cached_tokens == 49
 
 
+def test_prefixes_are_shared_within_a_salt_only(checkpoint: Path) -> None:
+    harness = Harness(checkpoint)
+    for rid, salt in (("mine", "x"), ("mine again", "x"), ("theirs", "y"), ("plain", "")):
+        harness.add(rid, range(40), 3, salt=salt)
+        harness.run()
+    cached = {rid: output.stats.cached_tokens for rid, output in harness.outputs.items() if output.stats}
+    assert cached == {"mine": 0, "mine again": 39, "theirs": 0, "plain": 0}
+
+
 def test_the_time_in_the_queue_is_told(checkpoint: Path) -> None:
     harness = Harness(checkpoint)
     harness.add("old", [5], 2, received_at=1.0)

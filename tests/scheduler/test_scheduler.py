@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from hookline.batch.forward_mode import ForwardMode
 from hookline.messages.control import ControlRequest
-from hookline.messages.requests import TokenizedRequest
+from hookline.messages.requests import LogprobRequest, PoolingRequest, TokenizedRequest
 from hookline.messages.transport import LocalChannel
 from hookline.sampling_params import SamplingParams
 from hookline.scheduler.factory import build_scheduler
@@ -127,6 +128,25 @@ def test_everything_at_once_in_one_step(checkpoint: Path) -> None:
     assert outputs["stops"].token_ids == expected_output(stops, 30, VOCAB_SIZE, ends=(EOS,))
     assert outputs["long"].token_ids == expected_output([4] * 8, 25, VOCAB_SIZE)
     assert outputs["aborted"].reason == "abort"
+    harness.assert_idle()
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_a_batch_of_prefill_only_requests_never_decodes(checkpoint: Path, overlap: bool) -> None:
+    poolers = [chosen("poolers", "last", "x:y")]
+    harness = Harness(checkpoint, overlap=overlap, chunk=16, plugins=poolers)
+    harness.add("score", range(40), 0, logprobs=LogprobRequest(input_start=38))
+    harness.add("vector", range(50, 70), pooling=PoolingRequest())
+    harness.add("nothing", [5], 0)
+    outputs = harness.run()
+    assert all(batch.mode is ForwardMode.EXTEND and not any(batch.samples) for batch in harness.worker.batches)
+    assert [entry.token_id for entry in outputs["score"].input_logprobs or []] == [38, 39]
+    assert (outputs["score"].reason, outputs["nothing"].reason, outputs["vector"].reason) == (
+        "length",
+        "length",
+        "stop",
+    )
+    assert outputs["vector"].embedding
     harness.assert_idle()
 
 
