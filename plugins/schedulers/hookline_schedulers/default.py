@@ -19,6 +19,7 @@ from hookline_schedulers.budget import PrefillBudget, Verdict
 from hookline_schedulers.ratio import NewTokenRatio
 from hookline_schedulers.sharing import PrefixSharing
 
+#: Passes until a full engine is tried again although nobody left it.
 _RETRY_PASSES = 16
 
 
@@ -28,14 +29,14 @@ class DefaultScheduler(BatchScheduler):
     def __init__(self, env: SchedulerEnv) -> None:
         super().__init__(env)
         self._ratio = NewTokenRatio(env.config.schedule_conservativeness)
-        #: How many requests held slots when one did not fit, and the passes until it is tried again although
-        #: none of them has ended: what is kept free for running requests shrinks as they go on.
+        #: How many requests held slots when one did not fit, and the passes until it is tried again: what is
+        #: kept free for running requests shrinks as they go on, even if none of them ends.
         self._full_at: int | None = None
         self._passes_to_retry = 0
         self._waited_for_slots = False
 
     def plan(self, view: SchedulerView) -> StepPlan:
-        prefill = self._plan_prefill(view) if view.waiting or view.chunked is not None else StepPlan()
+        prefill = self._plan_prefill(view)
         if prefill.prefill:
             return prefill
         return replace(self._plan_decode(view), reject=prefill.reject)
@@ -49,6 +50,9 @@ class DefaultScheduler(BatchScheduler):
     # --- prefill ---
 
     def _plan_prefill(self, view: SchedulerView) -> StepPlan:
+        admits = len(view.waiting) > 0 and not self._is_full(view)
+        if not admits and view.chunked is None:
+            return StepPlan()
         mixes = self.env.config.enable_mixed_chunk and _decode_fits(view)
         budget = PrefillBudget(view, self.env, self._ratio.value, num_decodes=len(view.running) if mixes else 0)
         sharing = PrefixSharing(view.page_size)
@@ -57,7 +61,7 @@ class DefaultScheduler(BatchScheduler):
             sharing.lead(view.chunked)
         retract: list[RunningReq] = []
         reject: list[Rejection] = []
-        if view.waiting and not self._is_full(view):
+        if admits:
             self._admit(view, budget, sharing, retract, reject)
         return StepPlan(prefill=budget.items, decode=mixes, retract=[req.rid for req in retract], reject=reject)
 
