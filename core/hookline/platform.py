@@ -11,7 +11,7 @@ import mmap
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +81,8 @@ class Platform(ABC):
         """Start copying ``tensor`` to the host; the answer may be read once the submitted work is done."""
 
     @abstractmethod
-    def queue(self, *, threaded: bool | None = None) -> WorkQueue:
-        """A queue for this device. ``threaded`` asks for or against a thread of its own where that is a choice."""
+    def queue(self) -> WorkQueue:
+        """A queue for this device."""
 
     @abstractmethod
     def measure_peak(self, work: Callable[[], object]) -> int:
@@ -146,8 +146,10 @@ class CpuPlatform(Platform):
     def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor
 
-    def queue(self, *, threaded: bool | None = None) -> WorkQueue:
-        return ThreadQueue() if threaded else InlineQueue()
+    def queue(self) -> WorkQueue:
+        # A thread of its own was measured and gains nothing: for small models passes are mostly Python and
+        # wait for the same lock, for large ones the host's part of a step is too small to matter.
+        return InlineQueue()
 
     def measure_peak(self, work: Callable[[], object]) -> int:
         raise NotImplementedError("main memory is shared; nobody counts what one piece of work takes")
@@ -169,20 +171,6 @@ class InlineQueue(WorkQueue):
 
     def close(self) -> None:
         """Nothing is pending."""
-
-
-class ThreadQueue(WorkQueue):
-    """Runs work in one thread, so that the caller's Python overlaps with operations that release the GIL."""
-
-    def __init__(self) -> None:
-        # Inference mode is per thread and is not inherited by a new one; the worker's passes set it themselves.
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hookline-device")
-
-    def submit(self, work: Callable[[], R]) -> Ticket[R]:
-        return FutureTicket(self._executor.submit(work))
-
-    def close(self) -> None:
-        self._executor.shutdown(wait=True)
 
 
 class FutureTicket(Generic[R]):
@@ -273,7 +261,7 @@ class CudaPlatform(Platform):
     def to_host(self, tensor: torch.Tensor) -> torch.Tensor:
         return self.host_buffer(tuple(tensor.shape), tensor.dtype).copy_(tensor, non_blocking=True)
 
-    def queue(self, *, threaded: bool | None = None) -> WorkQueue:
+    def queue(self) -> WorkQueue:
         return StreamQueue(self.device)
 
     def measure_peak(self, work: Callable[[], object]) -> int:

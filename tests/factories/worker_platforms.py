@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from hookline.platform import CpuPlatform, ThreadQueue, Ticket, WorkQueue
+from hookline.platform import CpuPlatform, FutureTicket, Ticket, WorkQueue
 
 R = TypeVar("R")
 
@@ -17,8 +18,21 @@ class ThreadedPlatform(CpuPlatform):
     def __init__(self) -> None:
         super().__init__(threads=1)
 
-    def queue(self, *, threaded: bool | None = None) -> WorkQueue:
+    def queue(self) -> WorkQueue:
         return ThreadQueue()
+
+
+class ThreadQueue(WorkQueue):
+    """Runs work in one thread of its own."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1)
+
+    def submit(self, work: Callable[[], R]) -> Ticket[R]:
+        return FutureTicket(self._executor.submit(work))
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=True)
 
 
 class LatePlatform(CpuPlatform):
@@ -35,7 +49,7 @@ class LatePlatform(CpuPlatform):
         self.peak = peak
         self.num_measured = 0
 
-    def queue(self, *, threaded: bool | None = None) -> WorkQueue:
+    def queue(self) -> WorkQueue:
         return LateQueue()
 
     def measure_peak(self, work: Callable[[], object]) -> int:

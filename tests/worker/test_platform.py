@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 from pathlib import Path
 
@@ -13,9 +12,6 @@ import torch
 from hookline.errors import ConfigError
 from hookline.platform import (
     CpuPlatform,
-    InlineQueue,
-    ThreadQueue,
-    WorkQueue,
     create_platform,
     physical_cores,
     read_memory,
@@ -24,12 +20,8 @@ from hookline.platform import (
 from hookline.worker.packing import HostPack
 
 
-@pytest.fixture(params=[InlineQueue, ThreadQueue])
-def queue(request: pytest.FixtureRequest) -> WorkQueue:
-    return request.param()
-
-
-def test_work_runs_in_order_and_gives_its_values(queue: WorkQueue) -> None:
+def test_work_runs_in_order_and_gives_its_values() -> None:
+    queue = CpuPlatform(threads=1).queue()
     seen: list[int] = []
 
     def work(i: int) -> int:
@@ -42,23 +34,15 @@ def test_work_runs_in_order_and_gives_its_values(queue: WorkQueue) -> None:
     queue.close()
 
 
-def test_an_error_comes_from_wait_and_later_work_still_runs(queue: WorkQueue) -> None:
+def test_an_error_comes_from_wait_and_later_work_still_runs() -> None:
     def fail() -> None:
         raise LookupError("no")
 
+    queue = CpuPlatform(threads=1).queue()
     failed, fine = queue.submit(fail), queue.submit(lambda: 5)
     with pytest.raises(LookupError, match="no"):
         failed.wait()
     assert fine.wait() == 5
-    queue.close()
-
-
-def test_a_thread_queue_does_not_hold_its_caller() -> None:
-    queue = ThreadQueue()
-    go = threading.Event()
-    ticket = queue.submit(lambda: go.wait(10))
-    go.set()
-    assert ticket.wait()
     queue.close()
 
 
