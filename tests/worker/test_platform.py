@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -106,3 +109,14 @@ def test_a_pack_gives_back_what_was_put_in_whatever_changes_later() -> None:
 def test_a_pack_refuses_other_dtypes() -> None:
     with pytest.raises(TypeError, match="float32"):
         HostPack().put(np.zeros(3, dtype=np.float32))
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_kernel_threads_do_not_spin_unless_the_user_says_so(given: str | None, expected: str) -> None:
+    environ = {**os.environ, "OMP_DISPLAY_ENV": "true", "PYTHONPATH": ":".join(sys.path)}
+    environ.pop("OMP_WAIT_POLICY", None)
+    if given is not None:
+        environ["OMP_WAIT_POLICY"] = given
+    code = "import hookline.worker.factory, torch; torch.ones(10) + 1"
+    done = subprocess.run([sys.executable, "-c", code], env=environ, check=True, capture_output=True, text=True)
+    assert f"OMP_WAIT_POLICY = '{expected}'" in done.stderr
