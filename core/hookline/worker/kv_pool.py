@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from hookline.cache.spec import KVSpec
+from hookline.cache.spec import KVSpec, group_specs
 from hookline.errors import MemoryBudgetError
 from hookline.platform import Platform
 
@@ -21,12 +21,10 @@ class KVPool:
     def __init__(self, specs: Sequence[KVSpec], *, num_tokens: int, page_size: int, platform: Platform) -> None:
         if num_tokens % page_size:
             raise ValueError(f"{num_tokens} tokens are not a whole number of pages of {page_size}")
-        self._specs = tuple(specs)
+        self._groups = group_specs(specs)
         self._platform = platform
-        self._k: list[torch.Tensor] = []
-        self._v: list[torch.Tensor] = []
-        #: layer_id -> index into the lists; layers without attention have no entry.
-        self._index = {spec.layer_id: i for i, spec in enumerate(specs)}
+        #: layer_id -> its K and V; layers without attention have no entry.
+        self._planes: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.num_tokens = num_tokens
         self.page_size = page_size
         self.num_bytes = (num_tokens + page_size) * bytes_per_token(specs)
@@ -34,23 +32,25 @@ class KVPool:
 
     def planes(self, layer_id: int) -> tuple[torch.Tensor, torch.Tensor]:
         """K [slots, kv_heads, head_dim] and V [slots, kv_heads, v_head_dim] of a layer, as views."""
-        index = self._index[layer_id]
-        return self._k[index], self._v[index]
+        return self._planes[layer_id]
 
     def store(self, layer_id: int, loc: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
         """Write k and v [T, kv_heads, dim] at slots ``loc`` [T]."""
-        index = self._index[layer_id]
-        self._k[index].index_copy_(0, loc, k)
-        self._v[index].index_copy_(0, loc, v)
+        k_plane, v_plane = self._planes[layer_id]
+        k_plane.index_copy_(0, loc, k)
+        v_plane.index_copy_(0, loc, v)
 
     def allocate(self) -> None:
         """Take the memory, zeroed: a slot that was never written must not hold NaN, which masks do not hide."""
         slots = self.num_tokens + self.page_size
         try:
-            for spec in self._specs:
-                dtype = getattr(torch, spec.dtype)
-                self._k.append(self._platform.zeros((slots, spec.num_kv_heads, spec.head_dim), dtype))
-                self._v.append(self._platform.zeros((slots, spec.num_kv_heads, spec.v_head_dim), dtype))
+            for group in self._groups:
+                for layer_id in group.layer_ids:
+                    k, v = (
+                        self._platform.zeros((slots, *plane.shape), getattr(torch, plane.dtype))
+                        for plane in group.planes
+                    )
+                    self._planes[layer_id] = k, v
         except (torch.OutOfMemoryError, OSError, MemoryError) as exc:
             self.release()
             raise MemoryBudgetError(
@@ -60,16 +60,15 @@ class KVPool:
 
     def release(self) -> None:
         """Give the memory back; ``planes`` and ``store`` fail until ``allocate``. What was cached is lost."""
-        self._k.clear()
-        self._v.clear()
+        self._planes.clear()
         self._platform.release_cached()
 
     @property
     def is_allocated(self) -> bool:
         """Whether the planes are there."""
-        return bool(self._k) or not self._specs
+        return bool(self._planes) or not self._groups
 
 
 def bytes_per_token(specs: Sequence[KVSpec]) -> int:
     """Bytes that one token takes in all layers."""
-    return sum(spec.bytes_per_token for spec in specs)
+    return sum(group.bytes_per_token for group in group_specs(specs))
