@@ -69,7 +69,8 @@ def test_only_one_grammar_may_be_given() -> None:
 
 
 def test_single_strings_and_text_keys_are_normalised() -> None:
-    params = SamplingParams(stop="END", stop_token_ids=[4, 4, 2], logit_bias={"7": 1})
+    given: dict[str, Any] = {"stop": "END", "stop_token_ids": [4, 4, 2], "logit_bias": {"7": 1}}
+    params = SamplingParams(**given)
     assert params.stop == ("END",)
     assert params.stop_token_ids == (4, 2)
     assert params.logit_bias == {7: 1.0}
