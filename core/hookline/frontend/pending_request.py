@@ -117,7 +117,8 @@ class PendingRequest:
         self.has_first_token = False
         self._news: list[PendingChoice] = []
         self._failure: EngineDeadError | None = None
-        self._changed = asyncio.Event()
+        #: What the reader waits for, while it waits. An asyncio.Event would cost more, and this is for every chunk.
+        self._waiter: asyncio.Future[None] | None = None
 
     @property
     def ended(self) -> bool:
@@ -129,12 +130,12 @@ class PendingRequest:
         if not choice.has_news:
             choice.has_news = True
             self._news.append(choice)
-            self._changed.set()
+            self._wake()
 
     def fail(self, message: str) -> None:
         """The engine is dead: the reader gets ``EngineDeadError``."""
         self._failure = EngineDeadError(message)
-        self._changed.set()
+        self._wake()
 
     async def next_chunks(self) -> list[Chunk]:
         """Wait for news and give them; [] when all choices have ended and everything was given.
@@ -146,7 +147,15 @@ class PendingRequest:
                 raise self._failure
             if self.ended:
                 return []
-            self._changed.clear()
-            await self._changed.wait()
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
         news, self._news = self._news, []
         return [choice.take() for choice in news]
+
+    def _wake(self) -> None:
+        # A reader that was cancelled has a finished future until it runs.
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
