@@ -56,6 +56,17 @@ def test_no_auto_is_left_but_what_a_worker_measures(bench: PluginBench) -> None:
     assert left == ["model.moe_expert_layout"]
 
 
+def test_a_small_model_gets_one_thread_unless_the_user_says_otherwise(
+    bench: PluginBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOOKLINE__EXECUTION__CPU_THREADS", raising=False)
+    plan = bench.resolve()
+    assert plan.config.execution.cpu_threads == 1
+    assert "hidden size" in reasons(plan)["execution.cpu_threads"][1]
+    assert bench.resolve(cpu_threads=3).config.execution.cpu_threads == 3
+    assert bench.resolve(facts=H200).config.execution.cpu_threads is None
+
+
 def test_on_cuda_the_checkpoints_dtype_counts(bench: PluginBench) -> None:
     config = bench.resolve(facts=H200).config
     assert (config.execution.device, config.model.dtype, config.schedule.chunked_prefill_size) == (

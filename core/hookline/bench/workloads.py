@@ -38,7 +38,7 @@ class Workload:
 def make_workload(
     shape: str, *, num_requests: int, input_len: int, output_len: int, prefix_len: int, vocab_size: int, seed: int
 ) -> Workload:
-    """A workload of a shape in ``SHAPES``. ``mixed`` draws lengths from a quarter of the given ones up to them."""
+    """A workload of a shape in ``SHAPES``. ``mixed`` draws lengths from a tenth of the given ones up to them."""
     rng = random.Random(seed)
     low = min(64, vocab_size // 2)
 
@@ -48,8 +48,8 @@ def make_workload(
     if shape == "single":
         return Workload(name=shape, prompts=[ids(input_len)], output_lens=[output_len])
     if shape == "mixed":
-        ins = [rng.randint(max(1, input_len // 4), input_len) for _ in range(num_requests)]
-        outs = [rng.randint(max(1, output_len // 4), output_len) for _ in range(num_requests)]
+        ins = [rng.randint(max(1, input_len // 10), input_len) for _ in range(num_requests)]
+        outs = [rng.randint(max(1, output_len // 10), output_len) for _ in range(num_requests)]
         return Workload(name=shape, prompts=[ids(n) for n in ins], output_lens=outs)
     if shape == "shared-prefix":
         prefix = ids(prefix_len)

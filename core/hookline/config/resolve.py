@@ -129,6 +129,10 @@ class _Model:
     offer: Offer[ModelSpec]
 
 
+#: Hidden size from which a second thread makes one request faster on a CPU (docs/performance.md).
+_THREADS_PAY_FROM = 1024
+
+
 class _Draft:
     """The configuration while it is being filled."""
 
@@ -243,6 +247,9 @@ def _fill_sizes(draft: _Draft, model: ModelConfig) -> None:
             draft.fill("model.dtype", "float32", "float32 is the fastest and most exact on CPU")
         else:
             draft.fill("model.dtype", model.dtype, "the checkpoint's dtype")
+    if device == "cpu" and draft.get("execution.cpu_threads") is None and model.hidden_size < _THREADS_PAY_FROM:
+        reason = f"with a hidden size of {model.hidden_size} threads wait for each other longer than they compute"
+        draft.fill("execution.cpu_threads", 1, reason)
     length = draft.get("model.max_model_len")
     if length is None:
         draft.fill("model.max_model_len", model.context_len, "the context length of the checkpoint")

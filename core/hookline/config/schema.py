@@ -100,7 +100,9 @@ class ExecutionConfig(Section):
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="device type")
     ops: list[str] | Auto = Field("auto", description="op sets, best first")
-    cpu_threads: int | None = Field(None, ge=1, description="threads of CPU kernels; default: physical cores")
+    cpu_threads: int | None = Field(
+        None, ge=1, description="threads of CPU kernels; default: 1 for small models, else physical cores"
+    )
     deterministic: bool = Field(False, description="same numbers for a request whatever else is in the batch")
     disable_overlap_schedule: bool = Field(False, description="process each step before the next is launched")
     seed: int = Field(0, description="seed of everything random that no request seeds")
