@@ -130,9 +130,7 @@ def _run(
         addresses = channel_addresses(directory)
         for name, target in (("scheduler", targets.scheduler), ("detokenizer", targets.detokenizer)):
             children[name].launch(
-                ChildLaunch(
-                    target=target.target, plan=resolved.plan, addresses=addresses, options=dict(target.options)
-                )
+                ChildLaunch(target=target.target, plan=resolved.plan, addresses=addresses, options=dict(target.options))
             )
 
         # The HTTP stack is imported while the children load the model.

@@ -18,9 +18,7 @@ from hookline.config.sources import LoadedConfig
 @click.option("--prompt-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="one prompt a line")
 @click.option("--max-new-tokens", type=int, help="output tokens at most")
 @click.option("--temperature", type=float, help="0 is greedy")
-@click.option(
-    "--sampling", default="{}", metavar="JSON", help='more of them: {"top_p": 0.9, "stop": ["."]}'
-)
+@click.option("--sampling", default="{}", metavar="JSON", help='more of them: {"top_p": 0.9, "stop": ["."]}')
 @click.option("--json", "as_json", is_flag=True, help="one JSON object per output")
 def generate(
     loaded: LoadedConfig,
