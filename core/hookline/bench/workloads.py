@@ -8,7 +8,8 @@ from dataclasses import dataclass
 #: The name of each shape -> what it is, for --help.
 SHAPES = {
     "single": "one request",
-    "mixed": "requests of uneven prompt and output lengths",
+    "mixed": "requests of uneven lengths, evenly spread from a tenth of the longest up",
+    "heavy-tailed": "requests of uneven lengths, many short and few long (log-uniform from a 32nd of the longest up)",
     "shared-prefix": "requests that share one long prefix",
 }
 
@@ -38,7 +39,7 @@ class Workload:
 def make_workload(
     shape: str, *, num_requests: int, input_len: int, output_len: int, prefix_len: int, vocab_size: int, seed: int
 ) -> Workload:
-    """A workload of a shape in ``SHAPES``. ``mixed`` draws lengths from a tenth of the given ones up to them."""
+    """A workload of a shape in ``SHAPES``. Uneven lengths reach up to the given ones."""
     rng = random.Random(seed)
     low = min(64, vocab_size // 2)
 
@@ -51,8 +52,17 @@ def make_workload(
         ins = [rng.randint(max(1, input_len // 10), input_len) for _ in range(num_requests)]
         outs = [rng.randint(max(1, output_len // 10), output_len) for _ in range(num_requests)]
         return Workload(name=shape, prompts=[ids(n) for n in ins], output_lens=outs)
+    if shape == "heavy-tailed":
+        ins = [_log_uniform(rng, input_len) for _ in range(num_requests)]
+        outs = [_log_uniform(rng, output_len) for _ in range(num_requests)]
+        return Workload(name=shape, prompts=[ids(n) for n in ins], output_lens=outs)
     if shape == "shared-prefix":
         prefix = ids(prefix_len)
         prompts = [prefix + ids(input_len) for _ in range(num_requests)]
         return Workload(name=shape, prompts=prompts, output_lens=[output_len] * num_requests)
     raise ValueError(f"unknown workload '{shape}' (known: {', '.join(SHAPES)})")
+
+
+def _log_uniform(rng: random.Random, longest: int) -> int:
+    """A length from a 32nd of ``longest`` up to it, each doubling as likely as the next."""
+    return max(1, round(longest * 32 ** -rng.random()))
