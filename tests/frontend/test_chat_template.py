@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
+from packaging.version import Version
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
@@ -83,6 +85,8 @@ def _both(source: str, messages: list[dict[str, Any]], **kwargs: Any) -> tuple[s
 @pytest.mark.parametrize("chat", _CHATS)
 @pytest.mark.parametrize("prompt", [False, True])
 def test_rendering_equals_transformers(template: str, chat: str, prompt: bool) -> None:
+    if chat == "reasoning_alias" and Version(transformers.__version__) < Version("5.23"):
+        pytest.skip("5.17 does not know the alias; 5.23 does")
     ours, theirs = _both(TEMPLATES[template], _CHATS[chat], add_generation_prompt=prompt)
     assert ours == theirs
 
