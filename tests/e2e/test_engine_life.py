@@ -65,6 +65,8 @@ def test_memory_is_released_and_resumed(checkpoint: CheckpointMaker) -> None:
         before = engine.generate(input_ids=PROMPT, sampling_params=GREEDY)[0].output_ids
         engine.release_memory()
         assert sorted(engine.server_state()["released_memory"]) == ["kv", "weights"]
+        with pytest.raises(RequestError, match="resume_memory first"):
+            engine.generate(input_ids=PROMPT, sampling_params=GREEDY)
         engine.resume_memory()
         assert engine.generate(input_ids=PROMPT, sampling_params=GREEDY)[0].output_ids == before
 

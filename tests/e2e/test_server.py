@@ -218,6 +218,22 @@ def test_a_broken_or_oversized_body_is_refused(content: bytes, status: int, serv
     assert response.json()["error"]["message"]
 
 
+def test_released_memory_is_told_by_readiness_and_refusals(server: RunningServer) -> None:
+    body = {"model": "demo", "prompt": "x", "max_tokens": 1}
+    assert httpx.post(f"{server.url}/release_memory_occupation", json={}, timeout=60).status_code == 200
+    try:
+        ready = httpx.get(f"{server.url}/ready", timeout=30)
+        assert ready.status_code == 503
+        assert "resume_memory" in ready.text
+        refused = httpx.post(f"{server.url}/v1/completions", json=body, timeout=30)
+        assert refused.status_code == 503
+        assert "resume_memory" in refused.json()["error"]["message"]
+    finally:
+        assert httpx.post(f"{server.url}/resume_memory_occupation", json={}, timeout=60).status_code == 200
+    assert httpx.get(f"{server.url}/ready", timeout=30).status_code == 200
+    assert httpx.post(f"{server.url}/v1/completions", json=body, timeout=30).status_code == 200
+
+
 def test_the_ledger_held_through_all_of_it(server: RunningServer) -> None:
     now = state(server)
     assert now["ledger_violations"] == 0

@@ -87,7 +87,7 @@ def test_a_failed_update_keeps_the_old_weights_and_retracts_nobody(checkpoint: P
     assert harness.state["weight_version"] == 0
 
 
-def test_memory_is_released_when_idle_and_requests_wait_for_it(checkpoint: Path) -> None:
+def test_memory_is_released_when_idle_and_requests_are_refused_until_it_is_back(checkpoint: Path) -> None:
     harness = Harness(checkpoint)
     harness.add("before", [5] * 9, 3)
     harness.step()
@@ -97,13 +97,13 @@ def test_memory_is_released_when_idle_and_requests_wait_for_it(checkpoint: Path)
     assert harness.control("release_memory", tags=["kv"]).ok
     assert harness.state["released_memory"] == ["kv", "weights"]
     assert "resume_memory" in harness.control("update_weights", path="/new").message
-    harness.add("after", [5] * 9, 3)
-    for _ in range(5):
-        harness.step()
-    assert harness.state["num_waiting"] == 1
-    assert harness.control("resume_memory", tags=["weights"]).ok
-    assert harness.state["num_waiting"] == 1
+    harness.add("refused", [5] * 9, 3)
+    finish = harness.run()["refused"].finish
+    assert finish is not None
+    assert (finish.type, finish.status_code, finish.code) == ("abort", 503, "memory_released")
+    assert harness.control("resume_memory", tags=["weights"]).data == {"released_memory": ["kv"]}
     assert harness.control("resume_memory", tags=["kv"]).ok
+    harness.add("after", [5] * 9, 3)
     output = harness.run()["after"]
     assert output.token_ids == expected_output([5] * 9, 3, VOCAB_SIZE)
     assert output.stats is not None

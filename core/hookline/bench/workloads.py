@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -65,4 +66,4 @@ def make_workload(
 
 def _log_uniform(rng: random.Random, longest: int) -> int:
     """A length from a 32nd of ``longest`` up to it, each doubling as likely as the next."""
-    return max(1, round(longest * 32 ** -rng.random()))
+    return max(1, round(longest * math.pow(32, -rng.random())))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hookline.errors import EngineDeadError, OverloadedError
 
@@ -29,6 +29,7 @@ class EngineState:
         self._clock = clock
         self._progress_at = clock()
         self._steps = 0
+        self._released: tuple[str, ...] = ()
 
     def starting(self, detail: str) -> None:
         """Say what the start-up is at."""
@@ -63,6 +64,10 @@ class EngineState:
             code = "not_ready" if self.phase is Phase.STARTING else "draining"
             raise OverloadedError(f"the server does not take requests: {self.readiness()[1]}", code=code)
 
+    def released(self, memory: Sequence[str]) -> None:
+        """The engine has given back these parts of its memory; none: all of it is there."""
+        self._released = tuple(memory)
+
     def progressed(self) -> None:
         """The engine produced something, or got its first work after a pause."""
         self._progress_at = self._clock()
@@ -75,6 +80,8 @@ class EngineState:
 
     def readiness(self) -> tuple[bool, str]:
         """Whether requests are served, and why not."""
+        if self.phase is Phase.READY and self._released:
+            return False, f"the memory of {' and '.join(self._released)} is given back; resume_memory first"
         if self.phase is Phase.READY:
             return True, "ready"
         if self.phase is Phase.DRAINING:

@@ -249,6 +249,8 @@ class TokenizerManager:
             self._control.pop(ident, None)
         if not reply.ok:
             raise RequestError(reply.message or f"the engine refused '{method}'", code="control_failed")
+        if "released_memory" in reply.data:
+            self.state.released(reply.data["released_memory"])
         return {"message": reply.message, **reply.data}
 
     # --- the end ---

@@ -128,7 +128,7 @@ class Control:
         self._intake.renew_namespaces()
         return {"weight_version": self._intake.weight_version}
 
-    def _release_memory(self, tags: list[str]) -> None:
+    def _release_memory(self, tags: list[str]) -> dict[str, Any]:
         tags = _memory_tags(tags)
         self._need_idle("release_memory")
         new = [tag for tag in tags if tag not in self.released]
@@ -137,12 +137,14 @@ class Control:
         if new:
             self._worker.release_memory(new)
             self.released.update(new)
+        return {"released_memory": sorted(self.released)}
 
-    def _resume_memory(self, tags: list[str]) -> None:
+    def _resume_memory(self, tags: list[str]) -> dict[str, Any]:
         old = [tag for tag in _memory_tags(tags) if tag in self.released]
         if old:
             self._worker.resume_memory(old)
             self.released.difference_update(old)
+        return {"released_memory": sorted(self.released)}
 
     def _load_adapter(self, name: str, path: str) -> dict[str, Any]:
         adapter = self._adapters.load(name, Path(path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from hookline.errors import RequestError
+from hookline.errors import OverloadedError, RequestError
 from hookline.messages.control import ControlRequest
 from hookline.messages.requests import AbortReq, TokenizedRequest
 
@@ -53,12 +53,22 @@ class Inbox:
                 log.error("a message of type %s does not belong here and is dropped", type(message).__name__)
         return len(messages)
 
+    def _check_memory(self) -> None:
+        """A request that came while memory is given back would wait for an operator, perhaps for ever."""
+        if self._control.released:
+            what = " and ".join(sorted(self._control.released))
+            raise OverloadedError(
+                f"the engine gave back the memory of its {what} and takes no requests; resume_memory first",
+                code="memory_released",
+            )
+
     def _accept(self, request: TokenizedRequest) -> None:
         if request.rid in self._roster:
             # An answer would reach the living request of the same id and end it.
             log.error("request id %s is in use; the second request of that id is dropped", request.rid)
             return
         try:
+            self._check_memory()
             self._intake.accept(request)
         except RequestError as error:
             self._outbox.refuse(request, error)
