@@ -103,6 +103,8 @@ def test_nothing_to_find_withholds_nothing() -> None:
         (r"(?i)stop", ["ST", "oP"], (0, 4)),
         (r"[.!?]\s", ["Hi", "!", " x"], (2, 4)),
         (r"end$", ["the en", "d"], (4, 7)),
+        (r"a|.\b", [" ", "a"], (0, 1)),
+        (r"[]b]\b", ["]", "x"], (0, 1)),
     ],
 )
 def test_a_regex_is_found_across_pieces(pattern: str, pieces: list[str], expected: tuple[int, int]) -> None:

@@ -27,6 +27,9 @@ class StopRegex:
         """Raises ``RequestError`` for a pattern that is too long, does not compile or matches the empty text."""
         self.pattern = pattern
         self._compiled = _compile(pattern)
+        #: Matches what reaches the end of the text, whatever comes behind: an assertion that fails there now
+        #: ("\\b" before a letter) may hold with the next piece, and regex calls that no partial match.
+        self._open = regex.compile(rf"(?:{_without_assertions(pattern)})\Z")
         #: No match that is still to come begins before this place.
         self.begin = 0
 
@@ -40,7 +43,9 @@ class StopRegex:
             self.begin = max(found.end(), found.start() + 1)
         remaining = max(deadline - time.perf_counter(), 1e-6)
         partial = self._compiled.search(text, self.begin, partial=True, timeout=remaining)
-        self.begin = len(text) if partial is None else partial.start()
+        remaining = max(deadline - time.perf_counter(), 1e-6)
+        open_end = self._open.search(text, self.begin, partial=True, timeout=remaining)
+        self.begin = min((match.start() for match in (partial, open_end) if match is not None), default=len(text))
         return None if found is None else found.span()
 
 
@@ -60,6 +65,28 @@ def _compile(pattern: str) -> regex.Pattern[str]:
     if compiled.search("") is not None:
         raise _refusal(pattern, "it matches the empty text, so it would stop every output at once")
     return compiled
+
+
+def _without_assertions(pattern: str) -> str:
+    """The pattern with its word boundaries and line ends taken as met."""
+    parts: list[str] = []
+    in_class = False
+    place = 0
+    while place < len(pattern):
+        size = 2 if pattern[place] == "\\" else 1
+        token = pattern[place : place + size]
+        if in_class:
+            in_class = token != "]"
+        elif token in ("\\b", "\\B", "\\Z", "$"):
+            token = "(?:)"
+        elif token == "[":
+            in_class = True
+            # A bracket that closes at once is a member of the class.
+            size = 3 if pattern.startswith("[^]", place) else 2 if pattern.startswith("[]", place) else 1
+            token = pattern[place : place + size]
+        parts.append(token)
+        place += size
+    return "".join(parts)
 
 
 def _refusal(pattern: str, reason: str) -> RequestError:
