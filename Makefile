@@ -22,7 +22,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu" $(ARGS)
 
 test-all: $(VENV)/.test
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --hypothesis-profile=random $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 
+from hypothesis import settings
+
 # Two threads at most: test machines are small, and results must not depend on the number of cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Two busy OpenMP teams on two cores wait for each other far longer than they compute.
 os.environ.setdefault("HOOKLINE__EXECUTION__CPU_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# `make test` draws the same examples every time; `make test-all` draws new ones.
+settings.register_profile("seeded", derandomize=True)
+settings.register_profile("random")
+settings.load_profile("seeded")
