@@ -29,7 +29,7 @@ class StopRegex:
         self._compiled = _compile(pattern)
         #: Matches what reaches the end of the text, whatever comes behind: an assertion that fails there now
         #: ("\\b" before a letter) may hold with the next piece, and regex calls that no partial match.
-        self._open = regex.compile(rf"(?:{_without_assertions(pattern)})\Z")
+        self._open = _compile_open(pattern)
         #: No match that is still to come begins before this place.
         self.begin = 0
 
@@ -43,9 +43,12 @@ class StopRegex:
             self.begin = max(found.end(), found.start() + 1)
         remaining = max(deadline - time.perf_counter(), 1e-6)
         partial = self._compiled.search(text, self.begin, partial=True, timeout=remaining)
-        remaining = max(deadline - time.perf_counter(), 1e-6)
-        open_end = self._open.search(text, self.begin, partial=True, timeout=remaining)
-        self.begin = min((match.start() for match in (partial, open_end) if match is not None), default=len(text))
+        next_begin = len(text) if partial is None else partial.start()
+        if self._open is not None:
+            remaining = max(deadline - time.perf_counter(), 1e-6)
+            open_end = self._open.search(text, self.begin, partial=True, timeout=remaining)
+            next_begin = next_begin if open_end is None else min(next_begin, open_end.start())
+        self.begin = next_begin
         return None if found is None else found.span()
 
 
@@ -65,6 +68,15 @@ def _compile(pattern: str) -> regex.Pattern[str]:
     if compiled.search("") is not None:
         raise _refusal(pattern, "it matches the empty text, so it would stop every output at once")
     return compiled
+
+
+def _compile_open(pattern: str) -> regex.Pattern[str] | None:
+    """For a pattern that compiled: what matches up to the end of the text with every assertion taken as met;
+    ``None`` without assertions, where partial matches say all."""
+    stripped = _without_assertions(pattern)
+    if stripped == pattern:
+        return None
+    return regex.compile(rf"(?:{stripped})\Z")
 
 
 def _without_assertions(pattern: str) -> str:
