@@ -15,7 +15,7 @@ TABLE = Path(CHECKPOINT).parent.parent / "training" / "ACCURACY.md"
 
 @pytest.fixture(scope="module")
 def evaluator() -> Evaluator:
-    return Evaluator(load_model(CHECKPOINT, torch.device("cpu")), CHECKPOINT, batch=64)
+    return Evaluator(load_model(CHECKPOINT, torch.device("cpu"), torch.float32), CHECKPOINT, batch=64)
 
 
 @pytest.mark.parametrize("thinking", [True, False])

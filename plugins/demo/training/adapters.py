@@ -115,11 +115,13 @@ def train_adapter(
     file.chmod(0o644)
 
 
-def score_adapters(folder: Path, checkpoint: Path, device: torch.device, count: int) -> Iterator[Score]:
+def score_adapters(
+    folder: Path, checkpoint: Path, device: torch.device, dtype: torch.dtype, count: int
+) -> Iterator[Score]:
     """One row for each adapter: its style on held-out items of its tasks."""
     tasks = evaluation_tasks()
     for adapter in ADAPTERS:
-        model = PeftModel.from_pretrained(load_model(checkpoint, device), folder / adapter.name)
+        model = PeftModel.from_pretrained(load_model(checkpoint, device, dtype), folder / adapter.name)
         evaluator = Evaluator(model.eval(), checkpoint)
         for thinking in (True, False):
             names = [name for name in adapter.scored if thinking in tasks[name].modes]

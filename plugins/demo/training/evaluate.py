@@ -193,8 +193,7 @@ def misses_json(scores: list[Score]) -> str:
     return json.dumps(misses, indent=1, ensure_ascii=False) + "\n"
 
 
-def load_model(directory: Path, device: torch.device) -> torch.nn.Module:
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+def load_model(directory: Path, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
     model: torch.nn.Module = AutoModelForImageTextToText.from_pretrained(directory, dtype=dtype)
     return model.to(device).eval()
 
@@ -213,16 +212,17 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="keep rows here, and start from those that are there")
     parser.add_argument("--misses", type=Path, help="write wrong answers to this JSON file")
     parser.add_argument("--adapters", type=Path, help="also score the adapters in this folder")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_model(options.checkpoint, device)
+    dtype: torch.dtype = getattr(torch, options.dtype)
+    model = load_model(options.checkpoint, device, dtype)
     evaluator = Evaluator(model, options.checkpoint)
     rows = [score_all(evaluator, options.items, options.task)]
     if options.adapters:
         from training.adapters import score_adapters
 
-        rows.insert(0, score_adapters(options.adapters, options.checkpoint, device, options.items))
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+        rows.insert(0, score_adapters(options.adapters, options.checkpoint, device, dtype, options.items))
     scores = [Score(**row) for row in json.loads(options.rows.read_text())] if _exists(options.rows) else []
     for score in itertools.chain.from_iterable(rows):
         scores = [old for old in scores if (old.task, old.thinking) != (score.task, score.thinking)]
@@ -232,7 +232,7 @@ def main() -> None:
         if options.rows:
             options.rows.write_text(json.dumps([dataclasses.asdict(s) for s in scores], indent=1) + "\n")
         if options.write:
-            options.write.write_text(table(scores, options.date, dtype))
+            options.write.write_text(table(scores, options.date, options.dtype))
         if options.misses:
             options.misses.write_text(misses_json(scores))
 

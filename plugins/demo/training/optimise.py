@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
+import os
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ def report(line: str) -> None:
 
 
 def pick_device(smoke: bool) -> torch.device:
-    """The GPU; or the CPU if only a smoke run is asked for."""
+    """The GPU, set to the same result in every run; or the CPU if only a smoke run is asked for."""
     if smoke:
         torch.set_num_threads(1)
         return torch.device("cpu")
@@ -56,6 +57,11 @@ def pick_device(smoke: bool) -> torch.device:
             "Training needs a CUDA GPU and this machine has none; "
             "use --cpu-smoke-steps N for a smoke run of N tiny steps on the CPU."
         )
+    # Read when cuBLAS starts; without it its sums depend on the order in which streams finish.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # Deterministic mode would also fill every new tensor, which costs time and finds no error here.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     return torch.device("cuda")
 
 

@@ -95,16 +95,15 @@ class PackedModel:
         weights_TK = weights_TK / weights_TK.sum(-1, keepdim=True)
         top_k = block.gate.top_k
         order = chosen_TK.flatten().argsort(stable=True)
+        back = torch.empty_like(order)
+        back[order] = torch.arange(len(order), device=order.device)
         # torch.bincount would wait for the device.
         counts = F.one_hot(chosen_TK.flatten(), block.gate.num_experts).sum(0)
         ends = counts.cumsum(0).to(torch.int32)
-        # index_select, because its gradient is a plain scatter-add.
-        rows = x_TH.index_select(0, order // top_k)
+        rows = _Permute.apply(x_TH.repeat_interleave(top_k, dim=0), order, back)
         gate, up = _grouped(rows, block.experts.gate_up_proj, ends).chunk(2, dim=-1)
         out = _grouped(F.silu(gate) * up, block.experts.down_proj, ends)
-        back = torch.empty_like(order)
-        back[order] = torch.arange(len(order), device=order.device)
-        out_TKH = out.index_select(0, back).view(len(x_TH), top_k, -1)
+        out_TKH = _Permute.apply(out, back, order).view(len(x_TH), top_k, -1)
         return (out_TKH * weights_TK.unsqueeze(-1).to(out.dtype)).sum(1), logits_TE
 
     def _see(self, batch: Batch) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -158,6 +157,21 @@ class PackedModel:
             tensors = (mix, angles.cos(), angles.sin())
             self._grids[grid] = tuple(tensor.to(device) for tensor in tensors)
         return self._grids[grid]
+
+
+class _Permute(torch.autograd.Function):
+    """Rows in another order. The gradient is the inverse permutation, not a scatter-add, whose order of
+    additions differs from run to run."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, order: torch.Tensor, back: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(back)
+        return rows.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (back,) = ctx.saved_tensors
+        return gradient.index_select(0, back), None, None
 
 
 def _mix(index: torch.Tensor, size: int, side: int) -> torch.Tensor:

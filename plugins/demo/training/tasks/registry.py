@@ -81,14 +81,14 @@ def all_tasks(sizes: MediaSizes = MediaSizes(), shares: Mapping[str, float] | No
         ("tool_call", tools.tool_choice, 9.0, (True, False)),
         ("tool_result", tools.tool_result, 6.0, (True, False)),
         ("turns", reference, 8.0, (True, False)),
-        ("turns_sum", turns.compute_on, 5.0, (True, False)),
+        ("turns_sum", turns.compute_on, 8.0, (True, False)),
         ("repeat_words", words.repeat, 5.0, (True, False)),
-        ("count_words", words.count, 3.0, (True, False)),
-        ("sort_words", words.sort, 6.0, (True, False)),
+        ("count_words", words.count, 4.0, (True, False)),
+        ("sort_words", words.sort, 7.0, (True, False)),
         ("rewrite", words.rewrite, 4.0, (True, False)),
-        ("talk", talk.talk, 4.0, (True, False)),
+        ("talk", talk.talk, 5.0, (True, False)),
         ("out_of_scope", talk.out_of_scope, 4.0, (True, False)),
-        ("upper_case", upper, 4.0, (True, False)),
+        ("upper_case", upper, 6.0, (True, False)),
     )
     return {
         name: Task(name=name, make=make, share=shares.get(name, share), modes=modes)
