@@ -20,10 +20,10 @@ from hookline.messages.outputs import (
     RequestStats,
     TokenLogprob,
 )
+from hookline.testkit.tokenizers import byte_level_bpe, sentencepiece_bpe
 from hookline.text.incremental import incremental_detokenizer
 from hookline.text.stops import StopMatcher
 from hookline.text.tokenizer import Tokenizer, load_tokenizer
-from tests.factories.tokenizers import byte_level_bpe, sentencepiece_bpe
 
 LENGTH = FinishReason(type="length")
 

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from hookline.errors import RequestError
 from hookline.interfaces.grammar import GrammarBackend, GrammarEnv
+from hookline.testkit.tokenizers import byte_level_bpe, sentencepiece_bpe
 from hookline.text.tokenizer import Tokenizer, load_tokenizer
 from hookline_grammar.options import GrammarOptions
 from hookline_grammar.outlines import OutlinesBackend
 from hookline_grammar.plugin import PLUGIN, hookline_grammar_backends
 from hookline_grammar.xgrammar import XGrammarBackend
 from tests.factories.grammars import accepts, allowed, environment, random_output, spell
-from tests.factories.tokenizers import byte_level_bpe, sentencepiece_bpe
 
 TARGETS: dict[str, type[GrammarBackend]] = {"xgrammar": XGrammarBackend, "outlines": OutlinesBackend}
 REGEXES = [

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from hookline.errors import RequestError
 from hookline.interfaces.grammar import GrammarBackend
+from hookline.testkit.tokenizers import byte_level_bpe
 from hookline.text.tokenizer import load_tokenizer
 from hookline_grammar import outlines, xgrammar
 from hookline_grammar.json_patterns import unsafe_piece
 from hookline_grammar.schema_check import MAX_DEPTH, parse_json
 from tests.factories.grammars import environment, random_output, spell
 from tests.factories.json_schemas import random_schema
-from tests.factories.tokenizers import byte_level_bpe
 
 INTEGER = {"type": "integer"}
 EVERYWHERE: list[tuple[dict[str, Any], str]] = [

@@ -9,11 +9,11 @@ from random import Random
 import pytest
 
 from hookline.errors import RequestError
+from hookline.testkit.tokenizers import byte_level_bpe
 from hookline.text.tokenizer import Tokenizer, load_tokenizer
 from hookline_grammar.options import GrammarOptions
 from hookline_grammar.xgrammar import XGrammarBackend
 from tests.factories.grammars import accepts, environment, random_output, spell
-from tests.factories.tokenizers import byte_level_bpe
 
 TAGS = {
     "type": "structural_tag",

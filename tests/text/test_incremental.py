@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hookline.testkit.tokenizers import KINDS
 from hookline.text.incremental import incremental_detokenizer
 from hookline.text.tokenizer import Tokenizer, load_tokenizer
-from tests.factories.tokenizers import KINDS
 
 #: Characters of 1 to 4 bytes, joined emoji, combining marks, and the replacement character itself.
 ODD_TEXT = st.lists(

@@ -12,10 +12,10 @@ from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer
 
 from hookline.errors import ModelError
+from hookline.testkit.tokenizers import KINDS, byte_level_bpe, sentencepiece_bpe, unigram, wordpiece
 from hookline.text.fast_tokenizer import FastTokenizer
 from hookline.text.tokenizer import Tokenizer, load_tokenizer
 from hookline.text.transformers_tokenizer import TransformersTokenizer
-from tests.factories.tokenizers import KINDS, byte_level_bpe, sentencepiece_bpe, unigram, wordpiece
 
 TEXTS = [
     "Hello world",
