@@ -17,8 +17,8 @@ import psutil  # type: ignore[import-untyped]
 
 from hookline.config.schema import HooklineConfig
 from hookline.launch import ProcessTarget, ProcessTargets, Resolved, run_server
+from hookline.testkit.plans import chosen, make_plan
 from tests.factories.echo_api import PATHS
-from tests.factories.plans import chosen, make_plan
 
 _ROOT = Path(__file__).parents[2]
 _PATIENCE = 30.0

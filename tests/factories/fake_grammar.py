@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from hookline.errors import RequestError
 from hookline.interfaces.grammar import CompiledGrammar, GrammarBackend, GrammarEnv, GrammarMatcher
-from tests.factories.plans import chosen
+from hookline.testkit.plans import chosen
 
 #: What tests put into ``Harness(plugins=...)``.
 FAKE_GRAMMAR = chosen(

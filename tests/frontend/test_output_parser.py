@@ -14,7 +14,7 @@ from hookline.errors import PluginError
 from hookline.frontend.output_parser import ComposedOutputParser, build_output_parser
 from hookline.interfaces.api import RenderedChat
 from hookline.plugins.plan import PluginPlan
-from tests.factories.plans import chosen
+from hookline.testkit.plans import chosen
 
 _REASONING = chosen("reasoning_parsers", "pipe", "tests.factories.frontend_plugins:PipeReasoningParser")
 _CALLS = chosen("function_call_parsers", "at", "tests.factories.frontend_plugins:AtCallParser")

@@ -14,9 +14,9 @@ from hookline.frontend.request_builder import RequestBuilder
 from hookline.interfaces.api import GenerateRequest
 from hookline.messages.requests import LogprobRequest, PoolingRequest
 from hookline.sampling_params import SamplingParams
+from hookline.testkit.plans import chosen, make_plan
 from hookline.text.tokenizer import Tokenizer
 from tests.factories.frontend import CONTEXT_LEN, VOCAB_SIZE, save_frontend_checkpoint
-from tests.factories.plans import chosen, make_plan
 
 _GRAMMAR = chosen("grammar_backends", "fake", "none:none", details={"kinds": ["json_schema", "regex"]})
 _BAN = chosen("logits_processors", "ban", "tests.factories.frontend_plugins:BanProcessor")

@@ -20,8 +20,8 @@ from hookline.messages.requests import TokenizedRequest
 from hookline.observability.metrics import Metrics
 from hookline.plugins.plan import ChosenSpec
 from hookline.sampling_params import SamplingParams
+from hookline.testkit.plans import chosen, make_plan
 from hookline.text.tokenizer import Tokenizer
-from tests.factories.plans import chosen, make_plan
 
 _PARSERS = [
     chosen("reasoning_parsers", "pipe", "tests.factories.frontend_plugins:PipeReasoningParser"),

@@ -29,9 +29,9 @@ from hookline.messages.outputs import (
 from hookline.messages.requests import AbortReq, PoolingRequest, TokenizedRequest
 from hookline.observability.metrics import Metrics
 from hookline.sampling_params import SamplingParams
+from hookline.testkit.plans import chosen, make_plan
 from hookline.text.tokenizer import Tokenizer
 from tests.factories.frontend import save_frontend_checkpoint
-from tests.factories.plans import chosen, make_plan
 
 _STOP = FinishReason(type="stop", matched=2)
 _ABORT = FinishReason(type="abort", message="aborted", status_code=499, code="aborted")

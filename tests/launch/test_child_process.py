@@ -16,7 +16,7 @@ from hookline.errors import EngineDeadError, ModelError
 from hookline.processes.child import ChildContext
 from hookline.processes.child_process import ChildProcess
 from hookline.processes.lifeline import ChildLaunch
-from tests.factories.plans import make_plan
+from hookline.testkit.plans import make_plan
 
 _HERE = "tests.launch.test_child_process"
 

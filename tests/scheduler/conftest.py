@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.factories.scheduling import save_checkpoint
+from hookline.testkit.scheduling import save_checkpoint
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from hookline.scheduler.req import Req, ReqState
 from hookline.scheduler.roster import Roster
 from hookline.scheduler.stats import Counters
 from hookline.scheduler.waits import WaitRoom
-from tests.factories.scheduling import Harness
+from hookline.testkit.scheduling import Harness
 
 
 class Bench:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.factories.fake_worker import FakeWorker, expected_output
-from tests.factories.scheduling import VOCAB_SIZE, Harness
+from hookline.testkit.fake_worker import FakeWorker, expected_output
+from hookline.testkit.scheduling import VOCAB_SIZE, Harness
 
 
 @pytest.mark.parametrize("overlap", [True, False])

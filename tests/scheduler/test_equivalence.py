@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hookline.messages.requests import LogprobRequest, PoolingRequest
-from tests.factories.fake_worker import FakeWorker, expected_output
-from tests.factories.plans import chosen
-from tests.factories.scheduling import EOS, POLICIES, VOCAB_SIZE, Harness, Output, talkative_prompts
+from hookline.testkit.fake_worker import FakeWorker, expected_output
+from hookline.testkit.plans import chosen
+from hookline.testkit.scheduling import EOS, VOCAB_SIZE, Harness, Output, talkative_prompts
 
-DEFAULT = "hookline_schedulers.default:DefaultScheduler"
+DEFAULT = "default"
 RETRACTING = "tests.factories.schedulers:RetractingScheduler"
 OTHER = "tests.factories.schedulers:OneByOneScheduler"
 POOLERS = [chosen("poolers", "last", "x:y"), chosen("poolers", "mean", "x:y", details={"needs_all_tokens": True})]
@@ -137,7 +137,7 @@ def scenarios(draw: st.DrawFn) -> dict[str, Any]:
         "overlap": draw(st.booleans()),
         "cache": draw(st.booleans()),
         "chunk": draw(st.sampled_from([None, 1, 7, 16, 40])),
-        "policy": draw(st.sampled_from(sorted(POLICIES))),
+        "policy": draw(st.sampled_from(["dfs-weight", "fcfs", "lof", "lpm", "priority", "random"])),
         "scheduler": draw(st.sampled_from([DEFAULT, DEFAULT, RETRACTING, OTHER])),
         "schedule": {
             "enable_mixed_chunk": draw(st.booleans()),

@@ -10,9 +10,9 @@ from hookline.batch.forward_mode import ForwardMode
 from hookline.errors import PluginError
 from hookline.interfaces.scheduling import PrefillItem, Rejection, SchedulerEnv, StepPlan
 from hookline.messages.requests import LogprobRequest
+from hookline.testkit.fake_worker import FakeWorker, expected_output
+from hookline.testkit.scheduling import VOCAB_SIZE, Harness
 from tests.factories import schedulers
-from tests.factories.fake_worker import FakeWorker, expected_output
-from tests.factories.scheduling import VOCAB_SIZE, Harness
 
 SCRIPTED = "tests.factories.schedulers:ScriptedScheduler"
 IDLE = "tests.factories.schedulers:IdleScheduler"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hookline.messages.outputs import FinishReason
-from tests.factories.fake_worker import FakeWorker, expected_output
-from tests.factories.scheduling import VOCAB_SIZE, Harness
+from hookline.testkit.fake_worker import FakeWorker, expected_output
+from hookline.testkit.scheduling import VOCAB_SIZE, Harness
 from tests.factories.waits import Door
 
 

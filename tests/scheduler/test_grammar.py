@@ -11,10 +11,10 @@ import pytest
 from hookline.errors import RequestError
 from hookline.interfaces.grammar import GrammarEnv
 from hookline.scheduler.grammar import CompileJob, GrammarCompiler
+from hookline.testkit.fake_worker import expected_output
+from hookline.testkit.scheduling import EOS, VOCAB_SIZE, Harness
 from hookline.text.tokenizer import load_tokenizer
 from tests.factories.fake_grammar import FAKE_GRAMMAR, FakeGrammar, FakeGrammarBackend
-from tests.factories.fake_worker import expected_output
-from tests.factories.scheduling import EOS, VOCAB_SIZE, Harness
 
 
 class Clock:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from hookline.messages.requests import LogprobRequest, PoolingRequest
-from tests.factories.fake_worker import FakeWorker, expected_output
-from tests.factories.plans import chosen
-from tests.factories.scheduling import VOCAB_SIZE, Harness, Output
+from hookline.testkit.fake_worker import FakeWorker, expected_output
+from hookline.testkit.plans import chosen
+from hookline.testkit.scheduling import VOCAB_SIZE, Harness, Output
 
 POOLERS = [chosen("poolers", "last", "x:y"), chosen("poolers", "mean", "x:y", details={"needs_all_tokens": True})]
 

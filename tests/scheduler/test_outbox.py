@@ -8,9 +8,9 @@ import pytest
 
 from hookline.messages.outputs import BatchEmbeddingOutput, BatchTokenOutput
 from hookline.messages.requests import LogprobRequest, PoolingRequest
-from tests.factories.fake_worker import expected_output, next_hash, start_hash, token_logprob
-from tests.factories.plans import chosen
-from tests.factories.scheduling import VOCAB_SIZE, Harness
+from hookline.testkit.fake_worker import expected_output, next_hash, start_hash, token_logprob
+from hookline.testkit.plans import chosen
+from hookline.testkit.scheduling import VOCAB_SIZE, Harness
 
 POOLERS = [chosen("poolers", "last", "x:y")]
 

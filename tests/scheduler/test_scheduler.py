@@ -13,10 +13,10 @@ from hookline.messages.requests import LogprobRequest, PoolingRequest, Tokenized
 from hookline.messages.transport import LocalChannel
 from hookline.sampling_params import SamplingParams
 from hookline.scheduler.factory import build_scheduler
+from hookline.testkit.fake_worker import FakeWorker, expected_output
+from hookline.testkit.plans import chosen, make_plan
+from hookline.testkit.scheduling import EOS, VOCAB_SIZE, Harness, tokens_of
 from tests.factories.fake_grammar import FAKE_GRAMMAR
-from tests.factories.fake_worker import FakeWorker, expected_output
-from tests.factories.plans import chosen, make_plan
-from tests.factories.scheduling import EOS, POLICIES, VOCAB_SIZE, Harness, tokens_of
 
 
 def test_one_request_gives_the_tokens_of_the_model(checkpoint: Path) -> None:
@@ -177,7 +177,7 @@ def test_run_blocks_while_idle_and_ends_on_shutdown(checkpoint: Path) -> None:
 
     plugins = [
         chosen("schedulers", "default", "hookline_schedulers.default:DefaultScheduler"),
-        chosen("schedule_policies", "fcfs", POLICIES["fcfs"]),
+        chosen("schedule_policies", "fcfs", "hookline_schedulers.fcfs:FcfsPolicy"),
     ]
     plan = make_plan(checkpoint, config={"schedule": {"chunked_prefill_size": None}}, plugins=plugins)
     outbox: LocalChannel[Any] = LocalChannel()

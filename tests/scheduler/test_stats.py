@@ -17,7 +17,7 @@ from hookline.scheduler.req import Req
 from hookline.scheduler.roster import Roster
 from hookline.scheduler.stats import Counters, StatsReporter
 from hookline.scheduler.waits import WaitRoom
-from tests.factories.scheduling import Harness
+from hookline.testkit.scheduling import Harness
 
 
 class Clock:

@@ -11,9 +11,9 @@ from hookline.messages.requests import CacheNamespace, TokenizedRequest
 from hookline.sampling_params import SamplingParams
 from hookline.scheduler.req import Req
 from hookline.scheduler.stops import StopChecker, StopTexts
+from hookline.testkit.fake_worker import expected_output
+from hookline.testkit.scheduling import EOS, VOCAB_SIZE, Harness, letter
 from hookline.text.tokenizer import load_tokenizer
-from tests.factories.fake_worker import expected_output
-from tests.factories.scheduling import EOS, VOCAB_SIZE, Harness, letter
 
 OUTPUT = expected_output([5, 6], 20, VOCAB_SIZE)
 TEXT = "".join(letter(token) for token in OUTPUT)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from hookline.interfaces.scheduling import PrefixMatch, SchedulerEnv
+from hookline.testkit.fake_view import FakeReq, FakeView
 from hookline_schedulers.budget import PrefillBudget, Verdict
 from hookline_schedulers.fcfs import FcfsPolicy
-from tests.factories.reqs import FakeReq, FakeView
 
 NOT_CACHED = PrefixMatch(num_cached_tokens=0)
 

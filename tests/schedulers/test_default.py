@@ -11,12 +11,12 @@ import pytest
 
 from hookline.batch.forward_mode import ForwardMode
 from hookline.interfaces.scheduling import PrefixMatch, SchedulerEnv, StepPlan, StepReport
+from hookline.testkit.fake_view import FakeReq, FakeView
+from hookline.testkit.fake_worker import FakeWorker, expected_output
+from hookline.testkit.scheduling import VOCAB_SIZE, Harness, talkative_prompts
 from hookline_schedulers.default import DefaultScheduler
 from hookline_schedulers.fcfs import FcfsPolicy
 from hookline_schedulers.ratio import NewTokenRatio
-from tests.factories.fake_worker import FakeWorker, expected_output
-from tests.factories.reqs import FakeReq, FakeView
-from tests.factories.scheduling import VOCAB_SIZE, Harness, talkative_prompts
 
 
 def make(page_size: int = 1, chunk: int | None = None, **config: Any) -> DefaultScheduler:

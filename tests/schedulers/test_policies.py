@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from hookline.interfaces.scheduling import PrefixMatch, SchedulePolicy, SchedulerView
+from hookline.testkit.fake_view import FakeReq, FakeView
+from hookline.testkit.fake_worker import FakeWorker
+from hookline.testkit.scheduling import VOCAB_SIZE, Harness
 from hookline_schedulers.dfs_weight import DfsWeightPolicy
 from hookline_schedulers.fcfs import FcfsPolicy
 from hookline_schedulers.lof import LofPolicy
 from hookline_schedulers.lpm import LpmPolicy
 from hookline_schedulers.priority import PriorityPolicy
 from hookline_schedulers.shuffle import RandomPolicy
-from tests.factories.fake_worker import FakeWorker
-from tests.factories.reqs import FakeReq, FakeView
-from tests.factories.scheduling import VOCAB_SIZE, Harness
 
 
 def order(policy: SchedulePolicy, view: SchedulerView) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from hookline.interfaces.scheduling import SchedulePolicySpec, SchedulerSpec
 from hookline.messages.control import ControlReply, ControlRequest, SchedulerStats
 from hookline.messages.outputs import (
     BatchEmbeddingOutput,
@@ -21,22 +22,18 @@ from hookline.messages.outputs import (
 )
 from hookline.messages.requests import AbortReq, CacheNamespace, LogprobRequest, PoolingRequest, TokenizedRequest
 from hookline.messages.transport import LocalChannel
+from hookline.plugins.context import Context
 from hookline.plugins.plan import ChosenSpec
+from hookline.plugins.registry import Registry
+from hookline.plugins.resolve import choose, resolve
 from hookline.sampling_params import SamplingParams
 from hookline.scheduler.factory import build_scheduler
-from tests.factories.fake_worker import FakeWorker, expected_output
-from tests.factories.plans import chosen, make_plan
+from hookline.testkit.fake_worker import FakeWorker, expected_output
+from hookline.testkit.offer_suite import installed
+from hookline.testkit.plans import chosen, make_plan
 
 VOCAB_SIZE = 97
 EOS = 2
-POLICIES = {
-    "fcfs": "hookline_schedulers.fcfs:FcfsPolicy",
-    "lpm": "hookline_schedulers.lpm:LpmPolicy",
-    "dfs-weight": "hookline_schedulers.dfs_weight:DfsWeightPolicy",
-    "lof": "hookline_schedulers.lof:LofPolicy",
-    "random": "hookline_schedulers.shuffle:RandomPolicy",
-    "priority": "hookline_schedulers.priority:PriorityPolicy",
-}
 
 
 def letter(token_id: int) -> str:
@@ -99,7 +96,12 @@ class Output:
 
 
 class Harness:
-    """A scheduler with its worker and channels, checked after every step."""
+    """A scheduler with its worker and channels, checked after every step.
+
+    ``scheduler`` is an installed one ("auto": the best), a "module:attribute", or a chosen spec. All installed
+    policies can be named, and those among ``plugins``. Options of plugins are in ``config["plugins"]``, checked by
+    the models of ``config_models``: plugin -> "module:Model".
+    """
 
     def __init__(
         self,
@@ -110,10 +112,11 @@ class Harness:
         cache: bool = True,
         policy: str = "fcfs",
         chunk: int | None = None,
-        scheduler: str = "hookline_schedulers.default:DefaultScheduler",
+        scheduler: str | ChosenSpec = "auto",
         schedule: Mapping[str, Any] | None = None,
         config: Mapping[str, Mapping[str, Any]] | None = None,
         plugins: Sequence[ChosenSpec] = (),
+        config_models: Mapping[str, str] | None = None,
         adapters: Mapping[str, str] | None = None,
         check: bool = True,
         **build: Any,
@@ -126,12 +129,20 @@ class Harness:
         }
         for name, values in (config or {}).items():
             sections[name] = {**sections.get(name, {}), **values}
+        registry = installed()
         chosen_specs = [
-            chosen("schedulers", "under-test", scheduler),
-            *(chosen("schedule_policies", name, target) for name, target in POLICIES.items()),
+            scheduler if isinstance(scheduler, ChosenSpec) else _scheduler(registry, scheduler),
             *plugins,
+            *(choose(offer) for offer in registry.offers(SchedulePolicySpec)),
         ]
-        plan = make_plan(checkpoint, config=sections, plugins=chosen_specs, adapters=adapters)
+        plan = make_plan(
+            checkpoint,
+            config=sections,
+            plugins=chosen_specs,
+            source_paths=registry.source_paths,
+            config_models=config_models,
+            adapters=adapters,
+        )
         self.worker = worker or FakeWorker()
         self.inbox: LocalChannel[Any] = LocalChannel()
         self.outbox: LocalChannel[Any] = LocalChannel()
@@ -266,6 +277,14 @@ class Harness:
             assert rid not in self.finished, f"{rid} ended twice"
             output.finish = finish
             self.finished.append(rid)
+
+
+def _scheduler(registry: Registry, name: str) -> ChosenSpec:
+    if ":" in name:
+        return chosen("schedulers", "under-test", name)
+    if name == "auto":
+        return choose(resolve(registry, "schedulers", name, Context()).chosen[0])
+    return choose(registry.get(SchedulerSpec, name))
 
 
 def tokens_of(outputs: Mapping[str, Output], rids: Iterable[str] | None = None) -> dict[str, list[int]]:

@@ -21,15 +21,24 @@ def make_plan(
     *,
     config: Mapping[str, Mapping[str, Any]] | None = None,
     plugins: Sequence[ChosenSpec] = (),
+    source_paths: Sequence[str] = (),
+    config_models: Mapping[str, str] | None = None,
     adapters: Mapping[str, str] | None = None,
 ) -> EnginePlan:
-    """A plan for a checkpoint; ``config`` holds the sections' values."""
-    values = HooklineConfig.model_validate(dict(config or {})).model_dump()
+    """A plan for a checkpoint; ``config`` holds the sections' values, ``config_models`` the "module:Model" of the
+    options of each plugin."""
+    settings = HooklineConfig.model_validate(dict(config or {}))
+    values = settings.model_dump()
     return EnginePlan(
         config_values=values,
         model_path=str(checkpoint),
         tokenizer_path=str(checkpoint),
         served_model_name="tiny",
-        plugins=PluginPlan(chosen=list(plugins)),
+        plugins=PluginPlan(
+            chosen=list(plugins),
+            source_paths=list(source_paths),
+            options=settings.plugins,
+            config_models=dict(config_models or {}),
+        ),
         adapters=dict(adapters or {}),
     )
