@@ -9,9 +9,9 @@ import pytest
 from hookline.errors import RequestError
 from hookline.interfaces.api import Chunk, GenerateRequest
 from hookline.messages.outputs import FinishReason, RequestStats, TokenLogprob
+from hookline.testkit.splits import all_ways
 from tests.factories.asgi import post_and_leave
 from tests.factories.fake_serving import ADAPTER, END_ID, MODEL, FakeServing, Reply, http, make_app, refuse
-from tests.factories.splits import all_ways
 from tests.factories.sse import read_events
 
 _PATH = "/v1/chat/completions"

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hookline.interfaces.parsers import FunctionCallDelta
+from hookline.testkit.splits import all_ways, cut, fragments
 from hookline_api.openai.forced_calls import ForcedCalls
 from hookline_api.openai.tools import read_tools
-from tests.factories.splits import all_ways, cut, fragments
 
 xgrammar: Any = pytest.importorskip("xgrammar")
 testing: Any = pytest.importorskip("xgrammar.testing")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hookline.testkit.splits import all_ways, cut, fragments
 from hookline_parsers.function_call.qwen25 import Qwen25Parser
-from tests.factories.splits import all_ways, cut, fragments
 
 _TOOLS = [
     {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}},

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hookline.interfaces.parsers import ReasoningContext
+from hookline.testkit.splits import all_ways, cut, fragments
 from hookline_parsers.reasoning.think import ThinkParser
-from tests.factories.splits import all_ways, cut, fragments
 
 
 def _split(pieces: list[str], prompt_tail: str = "<|im_start|>assistant\n") -> tuple[str, str]:

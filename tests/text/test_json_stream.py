@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hookline.testkit.splits import all_ways, cut, fragments
 from hookline.text.json_stream import JsonObjectScanner
-from tests.factories.splits import all_ways, cut, fragments
 
 _values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
