@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from hookline.interfaces.spec import Spec
@@ -18,11 +20,24 @@ if TYPE_CHECKING:
 class AttentionBackendSpec(Spec):
     """An attention backend. ``target`` is a subclass of ``AttentionBackend``, called with an ``AttentionEnv``.
 
-    Features: "mask.full", "mask.window", "mask.tree", "softcap", "sinks", "graphs", "mixed", "deterministic".
-    CAUSAL masks, extend with and without prefix, decode, and grouped-query heads are the base contract.
+    CAUSAL masks, extend with and without prefix, decode, and grouped-query heads are the base contract; the rest are
+    ``known_features``.
     """
 
     kind: ClassVar[str] = "attention_backends"
+    target_base: ClassVar[str] = "hookline.interfaces.attention:AttentionBackend"
+    known_features: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "mask.full": "every token sees every token of its request",
+            "mask.window": "only the last tokens are seen, as many as the layer says",
+            "mask.tree": "tokens of one request branch, and see their own branch",
+            "softcap": "scores are bounded by a scaled tanh",
+            "sinks": "a learned score per head joins the softmax",
+            "graphs": "a pass can be captured in a device graph and replayed",
+            "mixed": "extend and decode in one pass",
+            "deterministic": "the same numbers for a request whatever else is in the batch",
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +53,10 @@ class AttentionLayerInfo:
     scale: float
     #: Only the last so many tokens are seen; ``None``: all.
     window: int | None = None
+    #: Scores become softcap * tanh(score / softcap) before masks apply.
     softcap: float | None = None
+    #: [num_q_heads] float32: a logit of each head that takes its share of the softmax and has no value.
+    sinks: torch.Tensor | None = field(default=None, compare=False)
 
 
 class KVPool(Protocol):
