@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from hookline.commands.options import configured_command
+from hookline.commands.plugins_new import new
 from hookline.config.sources import LoadedConfig
 from hookline.errors import HooklineError, PluginError
 from hookline.interfaces.spec import Requirements, Spec
@@ -118,7 +119,7 @@ def why(loaded: LoadedConfig, kind: str, as_json: bool) -> None:
 
 
 list_command.name = "list"
-for command in (list_command, show, check, why):
+for command in (new, list_command, show, check, why):
     plugins.add_command(command)
 
 
