@@ -16,7 +16,9 @@ from hookline.config.schema import HooklineConfig
 from hookline.errors import ConfigError, PluginError
 from hookline.interfaces.api import ApiFamily
 from hookline.plugins.plan import ChosenSpec, PluginPlan
-from tests.factories.fake_serving import FakeServing, Reply, http, make_app, shipped_families
+from hookline.testkit.fake_serving import FakeServing, Reply
+from hookline.testkit.in_process import http, installed_family
+from tests.factories.fake_serving import FAMILIES, make_app
 
 
 def _family(name: str, *paths: str, methods: list[str] | None = None, **fields: Any) -> LoadedFamily:
@@ -82,9 +84,9 @@ def _plan(target: str) -> PluginPlan:
         kind="api_families",
         name="mine",
         target=target,
-        distribution="mine",
-        version="1",
-        plugin="mine",
+        distribution="hookline-api",
+        version=installed_family("native").distribution.split()[1],
+        plugin="api",
         details=details,
     )
     return PluginPlan(chosen=[spec])
@@ -92,17 +94,18 @@ def _plan(target: str) -> PluginPlan:
 
 def test_families_are_loaded_from_the_plan() -> None:
     (family,) = load_families(_plan("hookline_api.native.family:NativeFamily"))
-    assert str(family) == "'mine' of mine 1"
+    assert str(family).startswith("'mine' of hookline-api ")
     assert family.paths == family.open_paths == frozenset({"/live"})
 
 
 def test_a_target_that_is_no_family_is_an_error_that_names_its_distribution() -> None:
-    with pytest.raises(PluginError, match="'mine' of mine must be a subclass of ApiFamily"):
+    with pytest.raises(PluginError, match="'mine' of hookline-api must be a subclass of ApiFamily"):
         load_families(_plan("hookline_api.choice:Choice"))
 
 
 def test_shipped_families_fit_together() -> None:
-    paths = set(create_app(FakeServing(), shipped_families(), HooklineConfig()).openapi()["paths"])
+    families = [installed_family(name) for name in FAMILIES]
+    paths = set(create_app(FakeServing(), families, HooklineConfig()).openapi()["paths"])
     assert {"/generate", "/v1/chat/completions", "/health"} <= paths
 
 

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from hookline.api.auth import is_loopback
-from tests.factories.fake_serving import FakeServing, http, make_app
+from hookline.testkit.fake_serving import FakeServing
+from hookline.testkit.in_process import http
+from tests.factories.fake_serving import make_app
 
 _OPEN, _NORMAL, _CONTROL = "/health", "/v1/models", "/flush_cache"
 _LOCAL: dict[str, Any] = {"host": "127.0.0.1"}

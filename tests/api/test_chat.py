@@ -9,9 +9,11 @@ import pytest
 from hookline.errors import RequestError
 from hookline.interfaces.api import Chunk, GenerateRequest
 from hookline.messages.outputs import FinishReason, RequestStats, TokenLogprob
+from hookline.testkit.fake_serving import ADAPTER, END_ID, MODEL, Reply, refuse
+from hookline.testkit.in_process import http
 from hookline.testkit.splits import all_ways
 from tests.factories.asgi import post_and_leave
-from tests.factories.fake_serving import ADAPTER, END_ID, MODEL, FakeServing, Reply, http, make_app, refuse
+from tests.factories.fake_serving import ChatServing, make_app
 from tests.factories.sse import read_events
 
 _PATH = "/v1/chat/completions"
@@ -33,14 +35,14 @@ _CALLS = (
 )
 
 
-async def _chat(serving: FakeServing, status: int = 200, **body: Any) -> Any:
+async def _chat(serving: ChatServing, status: int = 200, **body: Any) -> Any:
     async with http(make_app(serving)) as client:
         answer = await client.post(_PATH, json={"messages": _HI, **body})
     assert answer.status_code == status, answer.text
     return answer.json()
 
 
-async def _stream(serving: FakeServing, **body: Any) -> list[Any]:
+async def _stream(serving: ChatServing, **body: Any) -> list[Any]:
     async with http(make_app(serving)) as client:
         return read_events(await client.post(_PATH, json={"messages": _HI, "stream": True, **body}))
 
@@ -72,7 +74,7 @@ def _join(events: list[Any], index: int = 0) -> dict[str, Any]:
 
 
 async def test_a_chat_answers_with_one_message() -> None:
-    serving = FakeServing()
+    serving = ChatServing()
     answer = await _chat(serving, model=MODEL)
     assert answer.pop("created") > 0
     assert answer.pop("id") == serving.requests[0].rid
@@ -109,7 +111,7 @@ async def test_a_chat_answers_with_one_message() -> None:
 
 
 async def test_a_stream_gives_role_then_deltas_then_the_finish_reason() -> None:
-    serving = FakeServing(replies=[Reply(pieces=["Hel", "lo", ""])])
+    serving = ChatServing(replies=[Reply(pieces=["Hel", "lo", ""])])
     events = await _stream(serving)
     assert {(event["object"], event["model"], event["id"]) for event in events} == {
         ("chat.completion.chunk", MODEL, serving.requests[0].rid)
@@ -125,7 +127,7 @@ async def test_a_stream_gives_role_then_deltas_then_the_finish_reason() -> None:
 
 
 async def test_usage_comes_last_where_asked_for() -> None:
-    serving = FakeServing(replies=[Reply(text="ab"), Reply(text="c")])
+    serving = ChatServing(replies=[Reply(text="ab"), Reply(text="c")])
     events = await _stream(serving, n=2, stream_options={"include_usage": True})
     assert all(event["usage"] is None for event in events[:-1])
     assert events[-1]["choices"] == []
@@ -136,14 +138,14 @@ async def test_usage_comes_last_where_asked_for() -> None:
         "total_tokens": 25,
         "prompt_tokens_details": {"cached_tokens": 2},
     }
-    running = await _stream(FakeServing(), stream_options={"continuous_usage_stats": True})
+    running = await _stream(ChatServing(), stream_options={"continuous_usage_stats": True})
     counts = [event["usage"]["completion_tokens"] for event in running]
     assert counts == sorted(counts)
     assert counts[-1] == 13
 
 
 async def test_all_sampling_fields_reach_the_sampler() -> None:
-    serving = FakeServing()
+    serving = ChatServing()
     fields: dict[str, Any] = {
         "temperature": 0.5,
         "top_p": 0.9,
@@ -174,7 +176,7 @@ async def test_all_sampling_fields_reach_the_sampler() -> None:
 
 
 async def test_routing_fields_reach_the_engine() -> None:
-    serving = FakeServing()
+    serving = ChatServing()
     answer = await _chat(serving, model=ADAPTER, rid="mine", priority=3, cache_salt="s", extra_key="k")
     (request,) = serving.requests
     assert (request.model, request.rid, request.priority) == (ADAPTER, "mine", 3)
@@ -183,7 +185,7 @@ async def test_routing_fields_reach_the_engine() -> None:
 
 
 async def test_messages_and_template_arguments_reach_the_template() -> None:
-    serving = FakeServing()
+    serving = ChatServing()
     messages = [
         {"role": "developer", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
@@ -211,22 +213,22 @@ async def test_messages_and_template_arguments_reach_the_template() -> None:
     ("suffix", "text"), [("", "<think>\nhm\n</think>\n\nanswer"), ("<think>\n", "hm\n</think>\n\nanswer")]
 )
 async def test_reasoning_is_split_off_the_same_in_streams(suffix: str, text: str) -> None:
-    (choice,) = (await _chat(FakeServing(replies=[Reply(text=text)], prompt_suffix=suffix)))["choices"]
+    (choice,) = (await _chat(ChatServing(replies=[Reply(text=text)], prompt_suffix=suffix)))["choices"]
     assert (choice["message"]["reasoning_content"], choice["message"]["content"]) == ("hm", "answer")
     for pieces in all_ways(text):
-        events = await _stream(FakeServing(replies=[Reply(pieces=pieces)], prompt_suffix=suffix))
+        events = await _stream(ChatServing(replies=[Reply(pieces=pieces)], prompt_suffix=suffix))
         message = _join(events)["message"]
         assert (message["reasoning_content"], message["content"]) == ("hm", "answer")
 
 
 async def test_reasoning_stays_in_the_content_if_it_is_not_to_be_separated() -> None:
     text = "<think>hm</think>answer"
-    (choice,) = (await _chat(FakeServing(replies=[Reply(text=text)]), separate_reasoning=False))["choices"]
+    (choice,) = (await _chat(ChatServing(replies=[Reply(text=text)]), separate_reasoning=False))["choices"]
     assert (choice["message"]["reasoning_content"], choice["message"]["content"]) == (None, text)
 
 
 async def test_constrained_output_is_content_even_if_the_template_opened_reasoning() -> None:
-    serving = FakeServing(replies=[Reply(text='{"a": 1}')], prompt_suffix="<think>\n")
+    serving = ChatServing(replies=[Reply(text='{"a": 1}')], prompt_suffix="<think>\n")
     (choice,) = (await _chat(serving, response_format={"type": "json_object"}))["choices"]
     assert (choice["message"]["reasoning_content"], choice["message"]["content"]) == (None, '{"a": 1}')
 
@@ -235,7 +237,7 @@ async def test_constrained_output_is_content_even_if_the_template_opened_reasoni
 
 
 async def test_tool_calls_arrive_split_the_same_in_streams() -> None:
-    (choice,) = (await _chat(FakeServing(replies=[Reply(text=_CALLS)]), tools=_TOOLS))["choices"]
+    (choice,) = (await _chat(ChatServing(replies=[Reply(text=_CALLS)]), tools=_TOOLS))["choices"]
     message = choice["message"]
     assert message["content"] == "Let me look."
     assert choice["finish_reason"] == "tool_calls"
@@ -248,7 +250,7 @@ async def test_tool_calls_arrive_split_the_same_in_streams() -> None:
     assert len(ids) == 2
     assert all(ident.startswith("call_") and len(ident) == 29 for ident in ids)
     for pieces in all_ways(_CALLS):
-        joined = _join(await _stream(FakeServing(replies=[Reply(pieces=pieces)]), tools=_TOOLS))
+        joined = _join(await _stream(ChatServing(replies=[Reply(pieces=pieces)]), tools=_TOOLS))
         assert joined["message"]["content"] == "Let me look."
         assert [call["function"] for call in joined["calls"]] == functions
         assert joined["finish_reason"] == "tool_calls"
@@ -256,13 +258,13 @@ async def test_tool_calls_arrive_split_the_same_in_streams() -> None:
 
 async def test_a_message_of_calls_alone_has_no_content() -> None:
     text = _CALLS.partition("\n")[2]
-    (choice,) = (await _chat(FakeServing(replies=[Reply(text=text)]), tools=_TOOLS))["choices"]
+    (choice,) = (await _chat(ChatServing(replies=[Reply(text=text)]), tools=_TOOLS))["choices"]
     assert choice["message"]["content"] is None
 
 
 async def test_reasoning_then_calls() -> None:
     text = f"<think>which city?</think>\n{_CALLS}"
-    (choice,) = (await _chat(FakeServing(replies=[Reply(text=text)]), tools=_TOOLS))["choices"]
+    (choice,) = (await _chat(ChatServing(replies=[Reply(text=text)]), tools=_TOOLS))["choices"]
     assert choice["message"]["reasoning_content"] == "which city?"
     assert choice["message"]["content"] == "Let me look."
     assert len(choice["message"]["tool_calls"]) == 2
@@ -270,7 +272,7 @@ async def test_reasoning_then_calls() -> None:
 
 @pytest.mark.parametrize("wish", [{}, {"tools": _TOOLS, "tool_choice": "none"}, {"tools": []}])
 async def test_calls_are_text_if_tools_are_not_wanted(wish: dict[str, Any]) -> None:
-    serving = FakeServing(replies=[Reply(text=_CALLS)])
+    serving = ChatServing(replies=[Reply(text=_CALLS)])
     (choice,) = (await _chat(serving, **wish))["choices"]
     assert choice["message"]["content"] == _CALLS
     assert "tool_calls" not in choice["message"]
@@ -280,14 +282,14 @@ async def test_calls_are_text_if_tools_are_not_wanted(wish: dict[str, Any]) -> N
 
 async def test_one_call_alone_without_parallel_tool_calls() -> None:
     body: dict[str, Any] = {"tools": _TOOLS, "parallel_tool_calls": False}
-    (choice,) = (await _chat(FakeServing(replies=[Reply(text=_CALLS)]), **body))["choices"]
+    (choice,) = (await _chat(ChatServing(replies=[Reply(text=_CALLS)]), **body))["choices"]
     assert [call["function"]["name"] for call in choice["message"]["tool_calls"]] == ["get_weather"]
-    joined = _join(await _stream(FakeServing(replies=[Reply(text=_CALLS)]), **body))
+    joined = _join(await _stream(ChatServing(replies=[Reply(text=_CALLS)]), **body))
     assert [call["function"]["name"] for call in joined["calls"]] == ["get_weather"]
 
 
 async def test_markers_of_calls_are_shown_to_the_parser_even_if_they_are_special_tokens() -> None:
-    serving = FakeServing()
+    serving = ChatServing()
     await _chat(serving, tools=_TOOLS)
     await _chat(serving, tools=_TOOLS, skip_special_tokens=True)
     await _chat(serving)
@@ -298,7 +300,7 @@ async def test_markers_of_calls_are_shown_to_the_parser_even_if_they_are_special
 async def test_a_call_that_is_cut_off_is_no_finished_call() -> None:
     text = '<tool_call>{"name": "now", "arguments": {"long": "' + "x" * 2000
     for finish in (FinishReason(type="length"), FinishReason(type="stop", matched=END_ID)):
-        serving = FakeServing(replies=[Reply(text=text, finish=finish)])
+        serving = ChatServing(replies=[Reply(text=text, finish=finish)])
         (choice,) = (await _chat(serving, tools=_TOOLS))["choices"]
         assert choice["finish_reason"] == finish.type
         arguments = choice["message"]["tool_calls"][0]["function"]["arguments"]
@@ -309,7 +311,7 @@ _FORCED = '[{"name": "get_weather", "parameters": {"city": "Paris"}}, {"name": "
 
 
 async def test_required_calls_are_constrained_by_a_schema_and_read_from_its_array() -> None:
-    serving = FakeServing(replies=[Reply(text=_FORCED)], prompt_suffix="<think>\n")
+    serving = ChatServing(replies=[Reply(text=_FORCED)], prompt_suffix="<think>\n")
     (choice,) = (await _chat(serving, tools=_TOOLS, tool_choice="required"))["choices"]
     assert [call["function"] for call in choice["message"]["tool_calls"]] == [
         {"name": "get_weather", "arguments": '{"city": "Paris"}'},
@@ -319,7 +321,7 @@ async def test_required_calls_are_constrained_by_a_schema_and_read_from_its_arra
     schema = json.loads(serving.requests[0].sampling_params.json_schema or "")
     assert (schema["type"], schema["minItems"]) == ("array", 1)
     for pieces in all_ways(_FORCED):
-        events = await _stream(FakeServing(replies=[Reply(pieces=pieces)]), tools=_TOOLS, tool_choice="required")
+        events = await _stream(ChatServing(replies=[Reply(pieces=pieces)]), tools=_TOOLS, tool_choice="required")
         joined = _join(events)
         assert [call["function"] for call in joined["calls"]] == [
             call["function"] for call in choice["message"]["tool_calls"]
@@ -328,7 +330,7 @@ async def test_required_calls_are_constrained_by_a_schema_and_read_from_its_arra
 
 
 async def test_a_named_tool_is_the_only_one_shown() -> None:
-    serving = FakeServing(replies=[Reply(text='[{"name": "now", "parameters": {}}]')])
+    serving = ChatServing(replies=[Reply(text='[{"name": "now", "parameters": {}}]')])
     choice = {"type": "function", "function": {"name": "now"}}
     await _chat(serving, tools=_TOOLS, tool_choice=choice)
     assert serving.rendered[0]["tools"] == [_TOOLS[1]]
@@ -337,7 +339,7 @@ async def test_a_named_tool_is_the_only_one_shown() -> None:
 
 async def test_tools_whose_schema_does_not_compile_are_refused_in_the_clients_words() -> None:
     finish = FinishReason(type="abort", message="no such type", status_code=400, code="bad", param="json_schema")
-    error = (await _chat(FakeServing(replies=[Reply(finish=finish)]), 400, tools=_TOOLS, tool_choice="required"))[
+    error = (await _chat(ChatServing(replies=[Reply(finish=finish)]), 400, tools=_TOOLS, tool_choice="required"))[
         "error"
     ]
     assert (error["param"], error["code"]) == ("tool_choice", "bad")
@@ -345,7 +347,7 @@ async def test_tools_whose_schema_does_not_compile_are_refused_in_the_clients_wo
 
 
 async def test_required_calls_without_a_grammar_backend_are_refused_in_the_clients_words() -> None:
-    serving = FakeServing(replies=[refuse("json_schema is not available: no grammar backend", param="json_schema")])
+    serving = ChatServing(replies=[refuse("json_schema is not available: no grammar backend", param="json_schema")])
     for stream in (False, True):
         error = (await _chat(serving, 400, tools=_TOOLS, tool_choice="required", stream=stream))["error"]
         assert error["param"] == "tool_choice"
@@ -369,7 +371,7 @@ _SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
     ],
 )
 async def test_formats_become_schemas(body: dict[str, Any], schema: dict[str, Any] | None) -> None:
-    serving = FakeServing()
+    serving = ChatServing()
     await _chat(serving, **body)
     source = serving.requests[0].sampling_params.json_schema
     assert (None if source is None else json.loads(source)) == schema
@@ -381,22 +383,22 @@ async def test_formats_become_schemas(body: dict[str, Any], schema: dict[str, An
 @pytest.mark.parametrize("text", ["ok é", "<think>a</think>b", _CALLS])
 async def test_every_token_has_its_log_probability_in_answers_and_streams(text: str) -> None:
     body: dict[str, Any] = {"logprobs": True, "top_logprobs": 2, "tools": _TOOLS}
-    (choice,) = (await _chat(FakeServing(replies=[Reply(text=text)]), **body))["choices"]
+    (choice,) = (await _chat(ChatServing(replies=[Reply(text=text)]), **body))["choices"]
     entries = choice["logprobs"]["content"]
     assert [byte for entry in entries[:-1] for byte in entry["bytes"]] == list(text.encode())
     assert [len(entry["top_logprobs"]) for entry in entries] == [2] * len(entries)
-    streamed = _join(await _stream(FakeServing(replies=[Reply(text=text)]), **body))
+    streamed = _join(await _stream(ChatServing(replies=[Reply(text=text)]), **body))
     assert streamed["logprobs"] == entries
 
 
 async def test_half_a_character_is_told_by_its_bytes() -> None:
-    (choice,) = (await _chat(FakeServing(replies=[Reply(text="é")]), logprobs=True))["choices"]
+    (choice,) = (await _chat(ChatServing(replies=[Reply(text="é")]), logprobs=True))["choices"]
     first, second, _ = choice["logprobs"]["content"]
     assert (first["token"], first["bytes"], first["top_logprobs"]) == ("\ufffd", [0xC3], [])
     assert second["bytes"] == [0xA9]
 
 
-class _Impossible(FakeServing):
+class _Impossible(ChatServing):
     """Takes a token of probability zero."""
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
@@ -422,10 +424,10 @@ async def test_probability_zero_is_a_number() -> None:
 
 async def test_choices_are_parsed_apart() -> None:
     replies = [Reply(text="<think>a</think>b"), Reply(text=_CALLS), Reply(text="c", finish=FinishReason(type="length"))]
-    answer = await _chat(FakeServing(replies=replies), n=3, tools=_TOOLS)
+    answer = await _chat(ChatServing(replies=replies), n=3, tools=_TOOLS)
     assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
     assert [choice["finish_reason"] for choice in answer["choices"]] == ["stop", "tool_calls", "length"]
-    events = await _stream(FakeServing(replies=replies), n=3, tools=_TOOLS)
+    events = await _stream(ChatServing(replies=replies), n=3, tools=_TOOLS)
     for choice in answer["choices"]:
         joined = _join(events, choice["index"])
         assert joined["message"]["content"] == (choice["message"]["content"] or "")
@@ -434,9 +436,9 @@ async def test_choices_are_parsed_apart() -> None:
 
 
 async def test_the_stop_that_was_met_is_told() -> None:
-    (choice,) = (await _chat(FakeServing(), stop="there"))["choices"]
+    (choice,) = (await _chat(ChatServing(), stop="there"))["choices"]
     assert (choice["message"]["content"], choice["matched_stop"]) == ("Hello ", "there")
-    events = await _stream(FakeServing(), stop="there")
+    events = await _stream(ChatServing(), stop="there")
     assert _join(events)["message"]["content"] == "Hello "
     assert events[-1]["choices"][0]["matched_stop"] == "there"
 
@@ -474,7 +476,7 @@ async def test_the_stop_that_was_met_is_told() -> None:
     ],
 )
 async def test_bad_chats_name_the_field(body: dict[str, Any], param: str) -> None:
-    serving = FakeServing()
+    serving = ChatServing()
     error = (await _chat(serving, 400, **body))["error"]
     assert error["param"] == param, error
     assert not serving.requests
@@ -482,21 +484,21 @@ async def test_bad_chats_name_the_field(body: dict[str, Any], param: str) -> Non
 
 async def test_an_image_is_refused_clearly() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
-    error = (await _chat(FakeServing(), 400, messages=[{"role": "user", "content": [image]}]))["error"]
+    error = (await _chat(ChatServing(), 400, messages=[{"role": "user", "content": [image]}]))["error"]
     assert error["code"] == "unsupported_content"
     assert "text only" in error["message"]
 
 
 async def test_a_model_that_is_not_served_is_a_404() -> None:
-    error = (await _chat(FakeServing(), 404, model="gpt-9"))["error"]
+    error = (await _chat(ChatServing(), 404, model="gpt-9"))["error"]
     assert (error["code"], error["param"]) == ("model_not_found", "model")
 
 
 async def test_an_error_of_the_engine_is_a_status_before_the_stream_and_an_event_in_it() -> None:
-    early = FakeServing(replies=[refuse("too long", code="context_length_exceeded")])
+    early = ChatServing(replies=[refuse("too long", code="context_length_exceeded")])
     assert (await _chat(early, 400, stream=True))["error"]["code"] == "context_length_exceeded"
     failure = RequestError("the scheduler ended", status_code=503, code="shutting_down")
-    events = await _stream(FakeServing(replies=[Reply(break_after=2, failure=failure)]))
+    events = await _stream(ChatServing(replies=[Reply(break_after=2, failure=failure)]))
     assert events[-1] == {
         "error": {"message": "the scheduler ended", "type": "overloaded_error", "param": None, "code": "shutting_down"}
     }
@@ -504,13 +506,13 @@ async def test_an_error_of_the_engine_is_a_status_before_the_stream_and_an_event
 
 async def test_a_choice_that_was_aborted_on_purpose_ends_with_abort() -> None:
     finish = FinishReason(type="abort", message="aborted", status_code=499)
-    (choice,) = (await _chat(FakeServing(replies=[Reply(text="so far", finish=finish)])))["choices"]
+    (choice,) = (await _chat(ChatServing(replies=[Reply(text="so far", finish=finish)])))["choices"]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("so far", "abort")
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_leaves_aborts_the_request(stream: bool) -> None:
-    serving = FakeServing(replies=[Reply(break_after=1 if stream else 0)])
+    serving = ChatServing(replies=[Reply(break_after=1 if stream else 0)])
     body = {"messages": _HI, "stream": stream, "n": 2, "rid": "mine"}
     await post_and_leave(make_app(serving), _PATH, body, leave=serving.hanging)
     assert serving.aborted == ["mine"]

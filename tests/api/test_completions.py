@@ -6,8 +6,10 @@ import pytest
 
 from hookline.messages.outputs import FinishReason
 from hookline.messages.requests import LogprobRequest
+from hookline.testkit.fake_serving import END_ID, MODEL, FakeServing, Reply, refuse
+from hookline.testkit.in_process import http
 from tests.factories.asgi import post_and_leave
-from tests.factories.fake_serving import END_ID, MODEL, FakeServing, Reply, http, make_app, refuse
+from tests.factories.fake_serving import make_app
 from tests.factories.sse import read_events
 
 _PATH = "/v1/completions"

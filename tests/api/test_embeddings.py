@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from hookline.messages.requests import PoolingRequest
-from tests.factories.fake_serving import ADAPTER, MAX_MODEL_LEN, MODEL, FakeServing, Reply, http, make_app
+from hookline.testkit.fake_serving import ADAPTER, MAX_MODEL_LEN, MODEL, FakeServing, Reply
+from hookline.testkit.in_process import http
+from tests.factories.fake_serving import make_app
 
 _VECTOR = [0.5, -0.25, 1.0]
 

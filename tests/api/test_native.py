@@ -7,8 +7,10 @@ import pytest
 from hookline.errors import RequestError
 from hookline.messages.outputs import FinishReason
 from hookline.messages.requests import LogprobRequest, PoolingRequest
+from hookline.testkit.fake_serving import ADAPTER, END_ID, MAX_MODEL_LEN, FakeServing, Reply, refuse
+from hookline.testkit.in_process import http
 from tests.factories.asgi import post_and_leave
-from tests.factories.fake_serving import ADAPTER, END_ID, MAX_MODEL_LEN, FakeServing, Reply, http, make_app, refuse
+from tests.factories.fake_serving import make_app
 from tests.factories.sse import read_events
 
 

@@ -13,7 +13,8 @@ from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolPara
 
 from hookline.errors import RequestError
 from hookline.messages.outputs import FinishReason
-from tests.factories.fake_serving import ADAPTER, MODEL, FakeServing, Reply, make_app, refuse
+from hookline.testkit.fake_serving import ADAPTER, MODEL, Reply, refuse
+from tests.factories.fake_serving import ChatServing, make_app
 from tests.factories.http_server import running_server
 
 _HI: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hi"}]
@@ -24,8 +25,8 @@ _CALL = 'Wait.\n<tool_call>\n{"name": "now", "arguments": {"zone": "é"}}\n</too
 
 
 @contextmanager
-def _connect(*replies: Reply, key: str = "user-key", **server: Any) -> Iterator[tuple[openai.OpenAI, FakeServing]]:
-    serving = FakeServing(replies=list(replies) or [Reply()])
+def _connect(*replies: Reply, key: str = "user-key", **server: Any) -> Iterator[tuple[openai.OpenAI, ChatServing]]:
+    serving = ChatServing(replies=list(replies) or [Reply()])
     with (
         running_server(make_app(serving, **server)) as url,
         openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=20) as client,
