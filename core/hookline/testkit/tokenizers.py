@@ -97,5 +97,6 @@ KINDS: dict[str, Callable[[Path], Path]] = {
 
 
 def _save(tokenizer: Tokenizer, directory: Path, **settings: object) -> Path:
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **settings).save_pretrained(directory)
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **settings)  # type: ignore[no-untyped-call]
+    made.save_pretrained(directory)
     return directory
