@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hookline.config.schema import HooklineConfig
+from hookline.config.sources import load_config
 from hookline.errors import ConfigError, PluginError
 from hookline.plugins.manager import load_plugins
 from hookline.plugins.options import check_options, load_config_model
@@ -41,6 +42,23 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
 def test_options_are_checked_and_filled(registry: Registry) -> None:
     assert check_options({"mine": {"size": 9}}, registry) == {"mine": {"size": 9, "names": []}}
     assert check_options({}, registry) == {"mine": {"size": 4, "names": []}}
+
+
+def test_a_plugins_name_may_have_dashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The merged configuration has underscores there, whatever a file or a variable wrote."""
+    mine = install(tmp_path, "my-own", info='config_model="PACKAGE.options:Options"')
+    (tmp_path / mine.package / "options.py").write_text(OPTIONS)
+    only(monkeypatch, [tmp_path])
+    registry = load_plugins()
+    (tmp_path / "mine.toml").write_text("[plugins.my-own]\nsize = 9\n")
+    for loaded in (
+        load_config(files=[tmp_path / "mine.toml"], environ={}),
+        load_config(environ={"HOOKLINE__PLUGINS__MY_OWN__SIZE": "9"}),
+        load_config(sets=["plugins.my-own.size=9"], environ={}),
+    ):
+        assert check_options(loaded.config.plugins, registry) == {"my-own": {"size": 9, "names": []}}
+    with pytest.raises(ConfigError, match=r"^plugins.my-own.size: Input should be a valid integer"):
+        check_options({"my_own": {"size": "many"}}, registry)
 
 
 def test_all_faults_are_told_at_once(registry: Registry) -> None:

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ValidationError
 
 from hookline.errors import ConfigError, PluginError
@@ -36,6 +37,7 @@ def check_options(options: Mapping[str, Mapping[str, Any]], registry: Registry) 
     options the near miss.
     """
     problems = []
+    options = _by_plugin(options, registry)
     for name in options:
         try:
             registry.plugin(name)
@@ -66,3 +68,12 @@ def check_options(options: Mapping[str, Mapping[str, Any]], registry: Registry) 
     if problems:
         raise ConfigError("\n".join(problems))
     return checked
+
+
+def _by_plugin(options: Mapping[str, Mapping[str, Any]], registry: Registry) -> dict[str, Mapping[str, Any]]:
+    """Options by the names of plugins: the merged configuration writes "my-policy" as "my_policy"."""
+    names = [plugin.name for plugin in registry.plugins]
+    names += [broken.name for broken in registry.broken]
+    names += [off.name for off in registry.disabled]
+    known = {canonicalize_name(name): name for name in names}
+    return {known.get(canonicalize_name(name), name): values for name, values in options.items()}
