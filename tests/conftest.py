@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # Two threads at most: test machines are small, and results must not depend on the number of cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -16,4 +16,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # `make test` draws the same examples every time; `make test-all` draws new ones.
 settings.register_profile("seeded", derandomize=True)
 settings.register_profile("random")
+# Broken implementations are only to be caught.
+settings.register_profile("unshrunk", derandomize=True, phases=(Phase.explicit, Phase.generate))
 settings.load_profile("seeded")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -137,7 +138,7 @@ class OfferSuite(Generic[S]):
 
     def test_plugin_module_imports_nothing_heavy(self) -> None:
         module = self.plugin().module.__name__
-        loaded = _in_child(f"import json, sys, {module}; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))")
+        loaded = in_child(f"import json, sys, {module}; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))")
         assert json.loads(loaded) == [], f"{module} is imported by every listing: import these in the target's module"
 
     def test_target_loads_in_a_process_that_knows_the_plan_only(self) -> None:
@@ -145,7 +146,7 @@ class OfferSuite(Generic[S]):
         offer = self.offer()
         self.plugin()
         plan = msgspec.json.encode(PluginPlan(chosen=[choose(offer)], source_paths=installed().source_paths))
-        loaded = _in_child(
+        loaded = in_child(
             "import sys, msgspec; from hookline.plugins.plan import PluginPlan\n"
             "plan = msgspec.json.decode(sys.stdin.buffer.read(), type=PluginPlan)\n"
             f"print(plan.load(plan.one({self.kind!r})).__qualname__)",
@@ -154,9 +155,14 @@ class OfferSuite(Generic[S]):
         assert loaded.strip() == self.target().__qualname__
 
 
-def _in_child(source: str, stdin: bytes = b"") -> str:
-    """Run Python source in a fresh interpreter with this one's path; its standard output."""
+def in_child(source: str, stdin: bytes = b"", *, hash_seed: int | None = None) -> str:
+    """Run Python source in a fresh interpreter with this one's path; its standard output.
+
+    ``hash_seed`` decides the order of sets of strings there, as PYTHONHASHSEED does.
+    """
     start = f"import sys; sys.path[:] = {sys.path!r}\n"
-    answer = subprocess.run([sys.executable, "-c", start + source], input=stdin, capture_output=True, check=False)
+    env = os.environ if hash_seed is None else {**os.environ, "PYTHONHASHSEED": str(hash_seed)}
+    command = [sys.executable, "-c", start + source]
+    answer = subprocess.run(command, input=stdin, capture_output=True, check=False, env=env)
     assert answer.returncode == 0, answer.stderr.decode()
     return answer.stdout.decode()
