@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hookline.interfaces.kernels import OpSetSpec
-from hookline.interfaces.spec import PluginInfo
+from hookline.interfaces.spec import PluginInfo, Requirements
 from hookline.plugins.hookspecs import hookimpl
 
 PLUGIN = PluginInfo(
@@ -17,9 +17,27 @@ PLUGIN = PluginInfo(
 def hookline_ops() -> list[OpSetSpec]:
     return [
         OpSetSpec(
+            name="triton",
+            target="hookline_kernels.triton_set:triton_ops",
+            requires=Requirements(devices=frozenset({"cuda"}), min_capability=(8, 0), packages=("triton>=3.2",)),
+            ops=frozenset(
+                {
+                    "rms_norm",
+                    "fused_add_rms_norm",
+                    "silu_and_mul",
+                    "rope_qkv",
+                    "qk_norm_rope",
+                    "topk_softmax",
+                    "fused_moe",
+                }
+            ),
+            priority=10,
+            summary="Triton kernels: fused norms, rotation, routing and experts",
+        ),
+        OpSetSpec(
             name="torch",
             target="hookline_kernels.torch_ops:torch_ops",
             ops=frozenset({"silu_and_mul", "rotary", "topk_softmax", "rms_norm", "fused_moe"}),
             summary="ops in few calls to torch; runs anywhere",
-        )
+        ),
     ]

@@ -1,0 +1,52 @@
+"""Tiles and splits: how much work one program does, by shape and device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+#: Keys of a split at least: less does not pay for the merge.
+MIN_SPLIT = 256
+#: Splits at most: the merge holds all parts of a head at once.
+MAX_SPLITS = 64
+#: The least rows that a matrix unit takes.
+MIN_ROWS = 16
+#: Programs of a decode that one multiprocessor should have in flight.
+PROGRAMS_PER_SM = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """What a launch is compiled for."""
+
+    rows: int
+    keys: int
+    num_warps: int
+    num_stages: int
+
+
+def power_of_two(number: int) -> int:
+    """The least power of two that is not below ``number``."""
+    return 1 << max(0, number - 1).bit_length()
+
+
+def decode_tile(group: int, head_dim: int, dtype: torch.dtype) -> Tile:
+    """The tile of a decode: all query heads of a key-value head, and a block of keys."""
+    wide = head_dim > 128 or dtype is torch.float32
+    return Tile(rows=max(MIN_ROWS, power_of_two(group)), keys=32 if wide else 64, num_warps=4, num_stages=2)
+
+
+def extend_tile(group: int, head_dim: int, dtype: torch.dtype, longest: int) -> Tile:
+    """The tile of an extend; short ones, as in speculative verification, take fewer rows."""
+    rows = 64 if head_dim > 128 or dtype is torch.float32 else 128
+    rows = max(MIN_ROWS, min(rows, power_of_two(longest * group)))
+    keys = 32 if head_dim > 128 or dtype is torch.float32 else 64
+    return Tile(rows=rows, keys=keys, num_warps=4 if rows <= 64 else 8, num_stages=2)
+
+
+def num_splits(batch_size: int, num_kv_heads: int, longest: int, num_sms: int) -> int:
+    """Parts to cut the keys of each request into, so that the device is full and no part is tiny."""
+    programs = batch_size * num_kv_heads
+    wanted = -(-PROGRAMS_PER_SM * num_sms // programs)
+    return max(1, min(wanted, -(-longest // MIN_SPLIT), MAX_SPLITS))

@@ -1,0 +1,114 @@
+"""Kernels over rows: each program reads its rows once and writes them once, and computes in float32.
+
+Shape letters: T tokens, H hidden, N heads, D head dimension, I width, E experts, K experts per token, R rows.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def rms_norm_kernel(
+    x_RH, weight_NH, out_RH, stride_x_outer, stride_x_inner, num_inner, num_weights, eps,
+    H: tl.constexpr, BLOCK_H: tl.constexpr,
+):  # fmt: skip
+    """Grid: (R,). Row r is (r // num_inner, r % num_inner) of x, and has weight r % num_weights."""
+    row = tl.program_id(0)
+    outer = (row // num_inner).to(tl.int64)
+    inner = row % num_inner
+    h = tl.arange(0, BLOCK_H)
+    mask = h < H
+    x = tl.load(x_RH + outer * stride_x_outer + inner * stride_x_inner + h, mask=mask, other=0.0).to(tl.float32)
+    weight = tl.load(weight_NH + (row % num_weights) * H + h, mask=mask, other=0.0)
+    normed = x * tl.rsqrt(tl.sum(x * x, 0) / H + eps)
+    dtype = out_RH.dtype.element_ty
+    tl.store(out_RH + row.to(tl.int64) * H + h, normed.to(dtype) * weight.to(dtype), mask=mask)
+
+
+@triton.jit
+def add_rms_norm_kernel(
+    x_TH, residual_TH, weight_H, out_TH, stride_x, stride_residual, eps,
+    H: tl.constexpr, BLOCK_H: tl.constexpr,
+):  # fmt: skip
+    """Grid: (T,). The sum goes to ``residual``, its norm to ``out``."""
+    row = tl.program_id(0).to(tl.int64)
+    h = tl.arange(0, BLOCK_H)
+    mask = h < H
+    dtype = out_TH.dtype.element_ty
+    x = tl.load(x_TH + row * stride_x + h, mask=mask, other=0.0).to(tl.float32)
+    residual = tl.load(residual_TH + row * stride_residual + h, mask=mask, other=0.0).to(tl.float32)
+    # Rounded as the residual stream is stored, so that the norm is that of what the next layer reads.
+    total = (x + residual).to(dtype)
+    tl.store(residual_TH + row * stride_residual + h, total, mask=mask)
+    total32 = total.to(tl.float32)
+    normed = total32 * tl.rsqrt(tl.sum(total32 * total32, 0) / H + eps)
+    weight = tl.load(weight_H + h, mask=mask, other=0.0)
+    tl.store(out_TH + row * H + h, normed.to(dtype) * weight.to(dtype), mask=mask)
+
+
+@triton.jit
+def silu_and_mul_kernel(x_TI2, out_TI, stride_x, WIDTH: tl.constexpr, BLOCK_I: tl.constexpr):
+    """Grid: (T, blocks of I)."""
+    row = tl.program_id(0).to(tl.int64)
+    i = tl.program_id(1) * BLOCK_I + tl.arange(0, BLOCK_I)
+    mask = i < WIDTH
+    gate = tl.load(x_TI2 + row * stride_x + i, mask=mask, other=0.0).to(tl.float32)
+    up = tl.load(x_TI2 + row * stride_x + WIDTH + i, mask=mask, other=0.0).to(tl.float32)
+    tl.store(out_TI + row * WIDTH + i, (gate * tl.sigmoid(gate) * up).to(out_TI.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def rope_kernel(
+    qkv_TO, weight_ND, cos_T1D, sin_T1D, out_TND, stride_qkv, stride_cos, stride_sin, eps,
+    N: tl.constexpr, D: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, HAS_NORM: tl.constexpr,
+):  # fmt: skip
+    """The query and key heads of a token: an RMS norm each, if they have one, then the rotation.
+
+    Grid: (T, blocks of N). The other half of each pair is read again from cache rather than shuffled.
+    """
+    token = tl.program_id(0).to(tl.int64)
+    n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    d = tl.arange(0, BLOCK_D)
+    other = (d + D // 2) % D
+    mask = (n[:, None] < N) & (d[None, :] < D)
+    place = qkv_TO + token * stride_qkv + n[:, None] * D
+    x = tl.load(place + d[None, :], mask=mask, other=0.0).to(tl.float32)
+    y = tl.load(place + other[None, :], mask=mask, other=0.0).to(tl.float32)
+    if HAS_NORM:
+        dtype = out_TND.dtype.element_ty
+        scale = tl.rsqrt(tl.sum(x * x, 1) / D + eps)[:, None]
+        weight = tl.load(weight_ND + n[:, None] * D + d[None, :], mask=mask, other=0.0)
+        weight_other = tl.load(weight_ND + n[:, None] * D + other[None, :], mask=mask, other=0.0)
+        x = ((x * scale).to(dtype) * weight.to(dtype)).to(tl.float32)
+        y = ((y * scale).to(dtype) * weight_other.to(dtype)).to(tl.float32)
+    cos = tl.load(cos_T1D + token * stride_cos + d, mask=d < D, other=0.0).to(tl.float32)
+    sin = tl.load(sin_T1D + token * stride_sin + d, mask=d < D, other=0.0).to(tl.float32)
+    turned = x * cos[None, :] + y * sin[None, :]
+    tl.store(out_TND + (token * N + n[:, None]) * D + d[None, :], turned.to(out_TND.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def topk_softmax_kernel(
+    logits_TE, weights_TK, ids_TK, stride_logits,
+    E: tl.constexpr, K: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_K: tl.constexpr, RENORMALIZE: tl.constexpr,
+):  # fmt: skip
+    """Grid: (T,). The largest is taken K times; of equal ones the first."""
+    token = tl.program_id(0).to(tl.int64)
+    e = tl.arange(0, BLOCK_E)
+    k = tl.arange(0, BLOCK_K)
+    logits = tl.load(logits_TE + token * stride_logits + e, mask=e < E, other=float("-inf")).to(tl.float32)
+    exps = tl.exp(logits - tl.max(logits, 0))
+    weights = tl.zeros([BLOCK_K], dtype=tl.float32)
+    ids = tl.zeros([BLOCK_K], dtype=tl.int32)
+    left = tl.where(e < E, exps, -1.0)
+    for choice in tl.static_range(K):
+        best = tl.max(left, 0)
+        expert = tl.min(tl.where(left == best, e, BLOCK_E), 0)
+        weights = tl.where(k == choice, best, weights)
+        ids = tl.where(k == choice, expert, ids)
+        left = tl.where(e == expert, -1.0, left)
+    total = tl.sum(weights, 0) if RENORMALIZE else tl.sum(exps, 0)
+    tl.store(weights_TK + token * K + k, weights / total, mask=k < K)
+    tl.store(ids_TK + token * K + k, ids.to(tl.int64), mask=k < K)

@@ -1,0 +1,31 @@
+"""The "triton" op set: our kernels under the names of core's ops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from hookline_kernels.triton_moe.experts import fused_moe
+from hookline_kernels.triton_ops.rows import (
+    fused_add_rms_norm,
+    qk_norm_rope,
+    rms_norm,
+    rope_qkv,
+    silu_and_mul,
+    topk_softmax,
+)
+
+
+def triton_ops(device: torch.device, dtype: torch.dtype, options: Any) -> Mapping[str, Callable[..., Any]]:
+    """The ops of the set; nothing is compiled before the first call of each."""
+    return {
+        "rms_norm": rms_norm,
+        "fused_add_rms_norm": fused_add_rms_norm,
+        "silu_and_mul": silu_and_mul,
+        "rope_qkv": rope_qkv,
+        "qk_norm_rope": qk_norm_rope,
+        "topk_softmax": topk_softmax,
+        "fused_moe": fused_moe,
+    }
