@@ -7,11 +7,11 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from hookline.api.choice import Choice
 from hookline.api.sse import event
 from hookline.api.tasks import side_by_side
 from hookline.interfaces.api import GenerateRequest, Serving
 from hookline.messages.outputs import FinishReason, TokenLogprob
-from hookline_api.choice import Choice
 
 #: Number of the prompt, index of the choice.
 _Key = tuple[int, int]

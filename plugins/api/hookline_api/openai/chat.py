@@ -8,13 +8,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from hookline.api.choice import raise_if_failed
 from hookline.api.sse import event
 from hookline.errors import RequestError
 from hookline.interfaces.api import Chunk, GenerateRequest, OutputParser, RenderedChat, Serving
 from hookline.interfaces.parsers import FunctionCallDelta, ReasoningDelta, ToolCallDelta
 from hookline.messages.outputs import FinishReason, RequestStats, TokenLogprob
 from hookline.messages.requests import LogprobRequest
-from hookline_api.choice import raise_if_failed
 from hookline_api.openai.bodies import ChatBody, StreamOptions
 from hookline_api.openai.forced_calls import ForcedCalls
 from hookline_api.openai.logprobs import chat_logprobs

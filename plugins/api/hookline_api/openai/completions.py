@@ -8,12 +8,12 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from hookline.api.choice import Choice, raise_if_failed
 from hookline.api.sse import event
 from hookline.api.tasks import side_by_side
 from hookline.errors import RequestError
 from hookline.interfaces.api import Chunk, GenerateRequest, Serving
 from hookline.messages.requests import LogprobRequest
-from hookline_api.choice import Choice, raise_if_failed
 from hookline_api.openai.bodies import CompletionBody, StreamOptions
 from hookline_api.openai.logprobs import CompletionLogprobs
 from hookline_api.openai.usage import Usage

@@ -8,12 +8,12 @@ import uuid
 from contextlib import aclosing
 from typing import Any
 
+from hookline.api.choice import Choice
 from hookline.api.tasks import side_by_side
 from hookline.errors import RequestError
 from hookline.interfaces.api import GenerateRequest, Serving
 from hookline.messages.requests import PoolingRequest
 from hookline.sampling_params import SamplingParams
-from hookline_api.choice import Choice
 from hookline_api.openai.bodies import EmbeddingBody
 from hookline_api.prompts import read_prompts
 
