@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import httpx
@@ -11,11 +11,15 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from hookline.api.app import create_app
+from hookline.api.bodies import RequestBody
+from hookline.api.errors import ErrorAnswer
 from hookline.api.families import LoadedFamily, load_families
+from hookline.api.ndjson import LineStream, line
 from hookline.config.schema import HooklineConfig
-from hookline.errors import ConfigError, PluginError
+from hookline.errors import ConfigError, PluginError, RequestError
 from hookline.interfaces.api import ApiFamily
 from hookline.plugins.plan import ChosenSpec, PluginPlan
+from hookline.testkit import in_process
 from hookline.testkit.fake_serving import FakeServing, Reply
 from hookline.testkit.in_process import http, installed_family
 from tests.factories.fake_serving import FAMILIES, make_app
@@ -54,6 +58,12 @@ def test_a_path_of_two_families_is_an_error_that_names_both(one: tuple[str, ...]
     families = [_family("first", *one), _family("second", *two)]
     with pytest.raises(PluginError, match=r"'first' of dist-first 1.0 and 'second' of dist-second 1.0"):
         create_app(FakeServing(), families, HooklineConfig())
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/{anything}", "/docs/{page:path}"])
+def test_a_path_of_the_application_itself_is_an_error(path: str) -> None:
+    with pytest.raises(PluginError, match=r"'mine' of dist-mine 1.0 claims .* every server answers"):
+        create_app(FakeServing(), [_family("mine", path)], HooklineConfig())
 
 
 async def test_one_path_with_different_methods_is_no_conflict() -> None:
@@ -99,8 +109,8 @@ def test_families_are_loaded_from_the_plan() -> None:
 
 
 def test_a_target_that_is_no_family_is_an_error_that_names_its_distribution() -> None:
-    with pytest.raises(PluginError, match="'mine' of hookline-api must be a subclass of ApiFamily"):
-        load_families(_plan("hookline_api.choice:Choice"))
+    with pytest.raises(PluginError, match=r"'mine' of hookline-api.* must be a subclass of .*ApiFamily"):
+        load_families(_plan("hookline.api.choice:Choice"))
 
 
 def test_shipped_families_fit_together() -> None:
@@ -251,6 +261,50 @@ async def test_unknown_routes_and_methods_are_error_objects() -> None:
         error = await _error(client, 405, "GET", "/v1/completions")
         assert error["code"] == "method_not_allowed"
         assert "use POST" in error["message"]
+
+
+class _Terse(ApiFamily):
+    """Words its errors in its own way."""
+
+    def router(self) -> APIRouter:
+        router = APIRouter()
+        router.add_api_route("/terse/{what}", self.fail, methods=["POST"], response_model=None)
+        return router
+
+    async def fail(self, what: str, body: RequestBody) -> Response:
+        async def lines() -> AsyncGenerator[bytes]:
+            yield line({"fine": 1})
+            raise RequestError("late", status_code=409)
+
+        if what == "late":
+            return LineStream(lines())
+        raise RequestError("refused", status_code=422) if what == "early" else KeyError("secret")
+
+    def error_body(self, error: ErrorAnswer) -> Any:
+        return {"fault": f"{error.status_code} {error.message}"}
+
+
+async def test_a_family_words_every_error_on_its_own_paths() -> None:
+    family = LoadedFamily(name="terse", distribution="d", target=_Terse, paths=frozenset({"/terse/{what}"}))
+    app = in_process.make_app([family, "native"], api_key="key", max_request_bytes=2048)
+    async with http(app) as client:
+        assert (await client.post("/terse/early", json={})).json()["fault"].startswith("401 this server needs a key")
+        client.headers["authorization"] = "Bearer key"
+        answer = await client.post("/terse/early", json={})
+        assert (answer.status_code, answer.json()) == (422, {"fault": "422 refused"})
+        for body, options, fault in (
+            ("{", {}, "400 the body is not valid JSON"),
+            ("x" * 2049, {}, "413 the request body has 2049 bytes"),
+            ("{}", {"method": "PUT"}, "405 there is no route PUT /terse/early; use POST"),
+        ):
+            wrong = await client.request(options.get("method", "POST"), "/terse/early", content=body, headers=_JSON)
+            assert wrong.json()["fault"].startswith(fault)
+        broken = await client.post("/terse/broken", json={})
+        assert broken.json()["fault"].startswith("500 the server failed on this request (KeyError)")
+        late = await client.post("/terse/late", json={})
+        assert (late.status_code, late.text) == (200, '{"fine":1}\n{"fault":"409 late"}\n')
+        assert set((await client.get("/nowhere")).json()) == {"error"}, "other paths keep the usual error objects"
+        assert set((await client.post("/generate", json={})).json()) == {"error"}
 
 
 _JSON = {"content-type": "application/json"}

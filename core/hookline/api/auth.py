@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import Headers
-from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hookline.api.errors import ErrorAnswer
+from hookline.api.paths import PathSet
 from hookline.errors import RequestError
 
 
@@ -47,8 +46,8 @@ class AuthMiddleware:
     def __init__(self, app: ASGIApp, *, rules: AccessRules) -> None:
         self.app = app
         self._rules = rules
-        self._open_paths = _PathSet(rules.open_paths)
-        self._admin_paths = _PathSet(rules.admin_paths)
+        self._open_paths = PathSet(rules.open_paths)
+        self._admin_paths = PathSet(rules.admin_paths)
         self._keys = [key.encode() for key in (rules.api_key, rules.admin_key) if key is not None]
         self._is_loopback = is_loopback(rules.host)
 
@@ -64,7 +63,7 @@ class AuthMiddleware:
                 refusal = control_refusal
             scope.setdefault("state", {})["control_refusal"] = control_refusal
         if refusal is not None:
-            await refusal.response()(scope, receive, send)
+            await refusal.response(scope)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
@@ -127,17 +126,6 @@ def _key_of(headers: Headers) -> bytes | None:
         return key.strip().encode("latin-1")
     other = headers.get("x-api-key")
     return other.encode("latin-1") if other else None
-
-
-class _PathSet:
-    """Paths of routes, parameters in braces; contains the paths of requests that they match."""
-
-    def __init__(self, paths: Collection[str]) -> None:
-        self._fixed = frozenset(path for path in paths if "{" not in path)
-        self._patterns: list[re.Pattern[str]] = [compile_path(path)[0] for path in paths if "{" in path]
-
-    def __contains__(self, path: str) -> bool:
-        return path in self._fixed or any(pattern.match(path) for pattern in self._patterns)
 
 
 def _unauthorized(message: str) -> ErrorAnswer:

@@ -1,11 +1,12 @@
-"""Errors as OpenAI error objects: ``{"error": {"message", "type", "param", "code"}}``, for every family."""
+"""Errors as answers: in the words of the family that has the path, as OpenAI error objects
+``{"error": {"message", "type", "param", "code"}}`` if the family has none of its own and on all other paths."""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hookline.api.paths import PathSet
 from hookline.errors import EngineDeadError, RequestError
 
 logger = logging.getLogger(__name__)
@@ -43,18 +45,34 @@ class ErrorAnswer:
     headers: Mapping[str, str] | None = None
 
     def body(self) -> dict[str, Any]:
-        """The error object."""
+        """OpenAI's error object."""
         kind = _TYPES.get(self.status_code, "server_error" if self.status_code >= 500 else "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
-    def response(self) -> Response:
-        """The error object as a whole answer."""
+    def body_for(self, scope: Scope) -> Any:
+        """The body for a request, in the words of its path's family."""
+        wordings: Wordings | None = scope.get("state", {}).get("error_wordings")
+        return self.body() if wordings is None else wordings.of(scope["path"])(self)
+
+    def response(self, scope: Scope) -> Response:
+        """The whole answer to a request."""
         return Response(
-            json.dumps(self.body()).encode(),
+            json.dumps(self.body_for(scope)).encode(),
             status_code=self.status_code,
             headers=dict(self.headers or {}),
             media_type="application/json",
         )
+
+
+class Wordings:
+    """How the families of a server word errors on their paths."""
+
+    def __init__(self, families: Sequence[tuple[PathSet, Callable[[ErrorAnswer], Any]]] = ()) -> None:
+        self._families = families
+
+    def of(self, path: str) -> Callable[[ErrorAnswer], Any]:
+        """What makes a body of an error on this path."""
+        return next((word for paths, word in self._families if path in paths), ErrorAnswer.body)
 
 
 def describe(exc: Exception) -> ErrorAnswer:
@@ -87,31 +105,34 @@ def describe(exc: Exception) -> ErrorAnswer:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer every error of a route with an error object."""
+    """Answer every error of a route as its family words it."""
 
     async def handle(request: Request, exc: Exception) -> Response:
         answer = describe(exc)
         if isinstance(exc, HTTPException) and exc.detail in ("Not Found", "Method Not Allowed"):
             answer = _describe_unrouted(request, exc)
-        return answer.response()
+        return answer.response(request.scope)
 
     for kind in (RequestError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handle)
 
 
 class ErrorMiddleware:
-    """The last resort: what no handler took becomes an error object, and other requests go on.
+    """The last resort: what no handler took becomes an error answer, and other requests go on.
 
-    Stands outside of everything else, so that such answers carry the same headers as others.
+    Stands outside of everything else, so that such answers carry the same headers as others. Everything
+    inside finds the families' ``wordings`` in the request's state.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, wordings: Wordings) -> None:
         self.app = app
+        self._wordings = wordings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        scope.setdefault("state", {})["error_wordings"] = self._wordings
         has_started = False
 
         async def watch(message: Message) -> None:
@@ -125,7 +146,7 @@ class ErrorMiddleware:
             if has_started:
                 # Nothing can be said any more; the server cuts the connection, so that the client notices.
                 raise
-            await describe(exc).response()(scope, receive, send)
+            await describe(exc).response(scope)(scope, receive, send)
 
 
 def _describe_unrouted(request: Request, exc: HTTPException) -> ErrorAnswer:

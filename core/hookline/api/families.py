@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,9 +30,10 @@ class LoadedFamily:
     def __str__(self) -> str:
         return f"'{self.name}' of {self.distribution}"
 
-    def router(self, serving: Serving) -> APIRouter:
+    def make(self, serving: Serving) -> MadeFamily:
         """Make the family. Raises ``PluginError`` if it serves other routes than it declares."""
-        router = self.target(ApiContext(serving=serving, options=self.options)).router()
+        family = self.target(ApiContext(serving=serving, options=self.options))
+        router = family.router()
         for route in router.routes:
             if not isinstance(route, APIRoute):
                 raise PluginError(f"the API family {self} has a {type(route).__name__}; only HTTP routes are possible")
@@ -44,24 +45,27 @@ class LoadedFamily:
         ):
             if stray:
                 raise PluginError(f"the API family {self} {kind}: {', '.join(sorted(stray))}")
-        return router
+        return MadeFamily(loaded=self, family=family, router=router)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeFamily:
+    """A family and its routes."""
+
+    loaded: LoadedFamily
+    family: ApiFamily
+    router: APIRouter
 
 
 def load_families(plan: PluginPlan) -> list[LoadedFamily]:
     """The chosen families. Raises ``PluginError`` if one does not load or is none."""
     families = []
     for spec in plan.of_kind(ApiFamilySpec.kind):
-        target = plan.load(spec)
-        if not (isinstance(target, type) and issubclass(target, ApiFamily)):
-            raise PluginError(
-                f"the API family '{spec.name}' of {spec.distribution} must be a subclass of ApiFamily, "
-                f"but '{spec.target}' is {target!r:.80}"
-            )
         families.append(
             LoadedFamily(
                 name=spec.name,
                 distribution=f"{spec.distribution} {spec.version}",
-                target=target,
+                target=plan.load(spec),
                 options=plan.options_of(spec),
                 paths=frozenset(spec.details.get("paths", ())),
                 admin_paths=frozenset(spec.details.get("admin_paths", ())),
@@ -71,20 +75,27 @@ def load_families(plan: PluginPlan) -> list[LoadedFamily]:
     return families
 
 
-def check_conflicts(routers: Sequence[tuple[LoadedFamily, APIRouter]]) -> None:
-    """Raises ``PluginError`` naming both families if two claim one path.
+def check_conflicts(families: Sequence[MadeFamily], own_paths: Collection[str]) -> None:
+    """Raises ``PluginError`` naming both families if two claim one path, and if one claims a path of
+    ``own_paths``, which the application itself serves.
 
     A route that another family's pattern would catch first counts: who answers would depend on the order of
     loading.
     """
-    for index, (one, first_router) in enumerate(routers):
-        for two, second_router in routers[index + 1 :]:
-            for first in _routes(first_router):
-                for second in _routes(second_router):
+    for index, one in enumerate(families):
+        for first in _routes(one.router):
+            for path in own_paths:
+                if _catches(first, path):
+                    raise PluginError(
+                        f"the API family {one.loaded} claims {first.path}, but every server answers {path} itself; "
+                        "give the family's paths a prefix of its own"
+                    )
+            for two in families[index + 1 :]:
+                for second in _routes(two.router):
                     if _conflict(first, second):
                         raise PluginError(
-                            f"the API families {one} and {two} claim the same path: {first.path} and {second.path}; "
-                            "leave one of them out of server.api_families"
+                            f"the API families {one.loaded} and {two.loaded} claim the same path: {first.path} and "
+                            f"{second.path}; leave one of them out of server.api_families"
                         )
 
 

@@ -29,7 +29,7 @@ class LimitsMiddleware:
             return
         refusal = self._refusal(scope)
         if refusal is not None:
-            await describe(refusal).response()(scope, receive, send)
+            await describe(refusal).response(scope)(scope, receive, send)
             return
         self._in_flight += 1
         try:

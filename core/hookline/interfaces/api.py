@@ -12,6 +12,7 @@ from hookline.interfaces.spec import Spec
 if TYPE_CHECKING:
     from fastapi import APIRouter
 
+    from hookline.api.errors import ErrorAnswer
     from hookline.config.schema import HooklineConfig
     from hookline.interfaces.parsers import FunctionCallDelta, ReasoningDelta
     from hookline.messages.outputs import FinishReason, RequestStats, TokenLogprob
@@ -27,30 +28,43 @@ class ApiFamilySpec(Spec):
     """
 
     kind: ClassVar[str] = "api_families"
+    target_base: ClassVar[str] = "hookline.interfaces.api:ApiFamily"
 
-    #: Every path the family serves, for listings and conflict checks: ("/v1/models", ...).
+    #: Every path the family serves, as its routes have them: ("/v1/models", "/v1/models/{model:path}", ...).
+    #: Serving another path, or not serving one of these, stops the server from starting.
     paths: tuple[str, ...] = ()
-    #: Paths among them that need the admin key.
+    #: Paths among them that need the admin key: all that call ``Serving.control``.
     admin_paths: tuple[str, ...] = ()
-    #: Paths that need no key at all (health).
+    #: Paths that need no key and are never turned away under load (health). None that generates.
     open_paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateRequest:
-    """One prompt, text or ids, with its settings. ``sampling_params.n`` gives several choices."""
+    """One prompt, as text or as token ids (exactly one of them), with its settings.
+
+    ``sampling_params.n`` asks for several choices, which share the prompt's computation.
+    """
 
     prompt: str | None = None
     input_ids: Sequence[int] | None = None
-    #: ``None``: the model's and server's defaults alone.
+    #: Made by ``Serving.default_sampling_params`` from what the client set, which puts the server's and the
+    #: model's defaults below it; ``SamplingParams(...)`` alone would ignore these.
     sampling_params: SamplingParams
+    #: Whether chunks come while tokens are generated; without it one chunk for each choice, at its end.
     stream: bool = False
+    #: The id by which ``Serving.abort`` and the client know the request; ``None``: one is made.
     rid: str | None = None
-    #: Served model or adapter name; ``None``: the model.
+    #: Served model or adapter name, as the client gave it; ``None``: the model.
     model: str | None = None
+    #: ``None``: no log-probabilities.
     logprobs: LogprobRequest | None = None
+    #: Asks for a vector of the prompt (``Chunk.embedding``) rather than for text; give it
+    #: ``SamplingParams(max_new_tokens=0)``.
     pooling: PoolingRequest | None = None
+    #: For policies that order by priority; higher is sooner unless the server says otherwise.
     priority: int = 0
+    #: Requests share cached prefixes only with those of the same salt, and of the same ``extra_key``.
     cache_salt: str = ""
     extra_key: str = ""
     #: Whether the tokenizer adds its special tokens to ``prompt`` (a rendered chat has them already).
@@ -61,17 +75,25 @@ class GenerateRequest:
 class Chunk:
     """A piece of one choice. ``text`` and ``token_ids`` are deltas; joined they are the whole answer.
 
-    A choice ends with the chunk whose ``finish_reason`` is set; one of type "abort" carries the error.
+    A choice ends with the chunk whose ``finish_reason`` is set. One of type "abort" is a failure that the
+    client must be told: ``hookline.api.choice.raise_if_failed`` makes an error of it.
     """
 
     rid: str
+    #: The choice, from 0 to ``sampling_params.n - 1``. Chunks of different choices come in any order.
     index: int
+    #: Whole characters: what might be a part of one, or of a stop string, comes with a later chunk. May be "".
     text: str
     token_ids: list[int]
+    #: Set in the last chunk of the choice.
     finish_reason: FinishReason | None
+    #: Counts so far, for usage.
     stats: RequestStats
+    #: One entry for each of ``token_ids``, if ``GenerateRequest.logprobs`` was given.
     output_logprobs: list[TokenLogprob] | None = None
+    #: Of the prompt, in the first chunk, if they were asked for.
     input_logprobs: list[TokenLogprob] | None = None
+    #: In the last chunk, if ``GenerateRequest.pooling`` was given.
     embedding: list[float] | None = None
 
 
@@ -99,7 +121,8 @@ class ModelCard:
 class OutputParser(Protocol):
     """The chosen reasoning and function-call parsers of one choice, in that order.
 
-    Of each answer, take ``reasoning`` from the first part, ``content`` and ``calls`` from the second.
+    Make one for each choice, ``feed`` it each chunk's text, and call ``finish`` once after the last. Of each
+    answer, take ``reasoning`` from the first part, ``content`` and ``calls`` from the second.
     """
 
     def feed(self, text: str) -> tuple[ReasoningDelta, FunctionCallDelta]: ...
@@ -107,15 +130,20 @@ class OutputParser(Protocol):
 
 
 class Serving(Protocol):
-    """What an API family may call. Runs on the server's event loop. All calls raise ``RequestError``."""
+    """What an API family may call, on the server's event loop alone. All calls raise ``RequestError``.
+
+    ``hookline.testkit.fake_serving.FakeServing`` is one without an engine.
+    """
 
     config: HooklineConfig
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Chunk]:
         """Chunks of all choices as they come (one final chunk per choice without ``stream``).
 
-        Closing the iterator early aborts every choice that has not ended. Errors of the request come from
-        the first step of the iterator; await that before answering, so that they become HTTP statuses.
+        Closing the iterator early aborts every choice that has not ended, so it must be closed however its
+        reader ends: read it under ``contextlib.aclosing``. Errors of the request come from the first step of
+        the iterator; await that before answering, so that they become HTTP statuses. ``hookline.api.tasks``
+        and the streams in ``hookline.api`` see to both.
         """
         ...
 
@@ -123,7 +151,9 @@ class Serving(Protocol):
         self, overrides: Mapping[str, Any], *, max_new_tokens: int | None = None
     ) -> SamplingParams:
         """Sampling parameters: ``overrides`` above the server's preferred above the model's generation
-        config above the built-ins. Unknown or bad values raise ``RequestError``."""
+        config above the built-ins. Names are those of ``hookline.SamplingParams``. An override of ``None``
+        means "not given", but for "max_new_tokens", where it means "to the end of the context". The argument
+        ``max_new_tokens`` is the family's own default. Unknown or bad values raise ``RequestError``."""
         ...
 
     async def render_chat(
@@ -135,7 +165,9 @@ class Serving(Protocol):
         continue_final_message: bool = False,
         template_kwargs: Mapping[str, Any] | None = None,
     ) -> RenderedChat:
-        """A chat as prompt and token ids. Works in a thread, so that a long chat does not stop the loop."""
+        """A chat as prompt and token ids, through the model's template. ``messages`` and ``tools`` are
+        OpenAI's objects; ``template_kwargs`` are further variables of the template (``enable_thinking``).
+        Works in a thread, so that a long chat does not stop the loop."""
         ...
 
     def output_parser(
@@ -159,7 +191,10 @@ class Serving(Protocol):
         """The exact bytes of one token."""
         ...
 
-    def models(self) -> list[ModelCard]: ...
+    def models(self) -> list[ModelCard]:
+        """The model first, then its adapters."""
+        ...
+
     def check_model(self, name: str | None) -> None:
         """Raises ``NotServedError`` listing what is served."""
         ...
@@ -169,7 +204,8 @@ class Serving(Protocol):
         ...
 
     async def control(self, method: str, **arguments: Any) -> dict[str, Any]:
-        """Send a control request; see ``ControlRequest`` for methods."""
+        """Do something besides generating; ``hookline.messages.control.ControlRequest`` lists the methods.
+        Only for ``admin_paths``, or after ``hookline.api.auth.require_admin``."""
         ...
 
     def readiness(self) -> tuple[bool, str]:
@@ -192,15 +228,18 @@ class ApiContext:
     """What a family gets at start-up."""
 
     serving: Serving
+    #: The checked options of its plugin, an instance of ``PluginInfo.config_model``; ``None`` without one.
     options: Any = None
 
 
 class ApiFamily(ABC):
     """A family of HTTP routes.
 
-    Handlers run on the server's event loop and must not block it. Any ``RequestError`` that they raise
-    becomes an error object with its status. ``hookline.api`` has what families share: request bodies that
-    report unknown fields, event streams, work that ends when its client leaves.
+    Made once, in the server's process, and used for all requests at a time: what belongs to one request must
+    not be kept on ``self``. Handlers run on the server's event loop and must not block it; write them
+    ``async def``, since FastAPI runs others in threads, from where ``serving`` may not be called. Any
+    ``RequestError`` that they raise becomes an answer with its status. ``hookline.api`` has what families
+    share: request bodies that report unknown fields, streams, work that ends when its client leaves.
     """
 
     def __init__(self, context: ApiContext) -> None:
@@ -211,3 +250,8 @@ class ApiFamily(ABC):
     def router(self) -> APIRouter:
         """The routes: exactly those that the spec declares. Called once; a path that another family has is an
         error that names both."""
+
+    def error_body(self, error: ErrorAnswer) -> Any:
+        """The JSON body that tells a client of an error on one of the family's paths, also in mid-stream and
+        where the server itself refuses (keys, limits). OpenAI's error object unless a family has its own."""
+        return error.body()
