@@ -13,6 +13,8 @@
         ├── OverloadedError      the queue is full, or the server drains (503)
         └── RequestAbortedError  the client or an operator cancelled the request
 
+    HooklineDeprecationWarning   a plugin uses something that the next minor release refuses
+
 A message says what was given, what is allowed, and what to do.
 """
 
@@ -21,6 +23,10 @@ from __future__ import annotations
 
 class HooklineError(Exception):
     """Base of all errors below."""
+
+
+class HooklineDeprecationWarning(DeprecationWarning):
+    """A plugin uses something that goes away; the message names the plugin, the release, and what to do."""
 
 
 class ConfigError(HooklineError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hookline.errors import RequestError
+from hookline.interfaces.logits import LogitsProcessor
 from hookline.interfaces.parsers import (
     FunctionCallDelta,
     FunctionCallParser,
@@ -14,14 +15,17 @@ from hookline.interfaces.parsers import (
 )
 
 
-class BanProcessor:
-    """A logits processor's frontend half: checks {"ids": [...]}."""
+class BanProcessor(LogitsProcessor):
+    """A logits processor's frontend half: checks {"ids": [...]}. Its other half does nothing."""
 
     def validate(self, params: Any, vocab_size: int) -> Any:
         ids = params.get("ids") if isinstance(params, dict) else None
         if not isinstance(ids, list) or not all(isinstance(item, int) and 0 <= item < vocab_size for item in ids):
             raise RequestError(f"ban needs ids from 0 to {vocab_size - 1}, not {params!r}", param="logits_processors")
         return ids
+
+    def apply(self, logits_V: Any, params: Any, prompt_ids: list[int], output_ids: list[int]) -> None:
+        pass
 
 
 class PipeReasoningParser(ReasoningParser):

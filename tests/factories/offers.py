@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from types import ModuleType
 
+from hookline.deprecations import Deprecations
 from hookline.interfaces.spec import PluginInfo, Spec
+from hookline.plugins.contract import judge_spec
 from hookline.plugins.registry import LoadedPlugin, Offer, Registry
 
 
 def plugin_of(*specs: Spec, name: str = "mine", distribution: str | None = None, version: str = "1.0") -> LoadedPlugin:
     """A loaded plugin that offers the specs."""
     distribution = distribution or f"fake-{name}"
-    offers = tuple(Offer(spec=spec, plugin=name, distribution=distribution, version=version) for spec in specs)
+    offers = tuple(
+        Offer(
+            spec=spec,
+            plugin=name,
+            distribution=distribution,
+            version=version,
+            refused=judge_spec(spec, distribution, Deprecations()).refused,
+        )
+        for spec in specs
+    )
     return LoadedPlugin(
         info=PluginInfo(name=name),
         module=ModuleType(name),

@@ -21,6 +21,16 @@ from hookline.plugins.resolve import choose
 from tests.factories.distributions import PREAMBLE, add_to_tree, hook, install, only
 
 GOOD = hook("poolers", '[PoolerSpec(name="good", target="PACKAGE.impl:Good")]')
+GOOD_TARGET = """
+from hookline.interfaces.pooling import Pooler
+
+class Good(Pooler):
+    def update(self, hidden_TH, is_first, is_last):
+        pass
+
+    def result(self):
+        pass
+"""
 
 
 def names(registry: Registry) -> list[str]:
@@ -84,11 +94,29 @@ def test_name_that_is_not_the_entry_points(tmp_path: Path, monkeypatch: pytest.M
         ("raise ValueError('boom')", "hookline_poolers failed: ValueError: boom"),
         ("[3]", "hookline_poolers must offer PoolerSpec, not int: 3"),
         ('[AttentionBackendSpec(name="x", target="a:b")]', "must offer PoolerSpec, not AttentionBackendSpec"),
-        ("None", "hookline_poolers failed: TypeError"),
+        ("None", "hookline_poolers returned None; return a list of PoolerSpec, or yield them"),
         ('[PoolerSpec(name="a b", target="a:b")]', "offers the name 'a b'"),
         ('[PoolerSpec(name="x", target="no_colon")]', "has the target 'no_colon'; write it as"),
         ('[PoolerSpec(name="x", target=print)]', "has the target <built-in function print>"),
-        ('[PoolerSpec(name="x", target="a:b", features="graphs")]', "features must be a set of strings"),
+        ('[PoolerSpec(name="x", target="a:b", features="graphs")]', "features = 'graphs', which must be of type froz"),
+        ('[PoolerSpec(name="x", target="a:b", priority="9")]', "priority = '9', which must be of type int"),
+        ('[PoolerSpec(name="x", target="a:b", api_version="1")]', "api_version = '1', which must be of type int"),
+        (
+            '[PoolerSpec(name="x", target="a:b", needs_all_tokens=1)]',
+            "needs_all_tokens = 1, which must be of type bool",
+        ),
+        (
+            '[PoolerSpec(name="x", target="a:b", requires=Requirements(packages="triton"))]',
+            "Requirements(...) has packages = 'triton', which must be of type tuple[str, ...]; write ('triton',)",
+        ),
+        (
+            '[PoolerSpec(name="x", target="a:b", requires=Requirements(packages=("triton >>",)))]',
+            "requires the package 'triton >>'; write it as 'name>=1.0'",
+        ),
+        (
+            '[PoolerSpec(name="x", target="a:b", need_all_tokens=True)]',
+            "PoolerSpec has no field 'need_all_tokens' in this core; did you mean 'needs_all_tokens'? (known: name",
+        ),
         ('[PoolerSpec(name="x", target="a:b", imposes={"atention_backends": frozenset()})]', "did you mean 'att"),
         ('[PoolerSpec(name="x", target="a:b", requires="cuda")]', "requires 'cuda'; use Requirements(...)"),
         ('[PoolerSpec(name="x", target="a:b")] * 2', "offers 'x' twice"),
@@ -279,22 +307,22 @@ def plan_of(registry: Registry) -> PluginPlan:
 
 def test_a_child_loads_what_the_plan_says_without_discovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = add_to_tree(tmp_path, "good", GOOD)
-    (fake.folder / fake.package / "impl.py").write_text("Good = 'loaded in the child'\n")
+    (fake.folder / fake.package / "impl.py").write_text(GOOD_TARGET)
     only(monkeypatch)
     answer = child(plan_of(load_plugins(source_tree=[tmp_path])))
-    assert answer.stdout.strip() == "loaded in the child", answer.stderr
+    assert answer.stdout.strip() == f"<class '{fake.package}.impl.Good'>", answer.stderr
 
 
 def test_failing_only_in_a_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = add_to_tree(tmp_path, "good", GOOD)
     (fake.folder / fake.package / "impl.py").write_text(
-        "import multiprocessing, os\n"
+        "import os\n"
         f"if os.getpid() != {__import__('os').getpid()}:\n    raise RuntimeError('no device in this process')\n"
-        "Good = 1\n"
+        + GOOD_TARGET
     )
     only(monkeypatch)
     plan = plan_of(load_plugins(source_tree=[tmp_path]))
-    assert plan.load(plan.chosen[0]) == 1
+    assert plan.load(plan.chosen[0]).__name__ == "Good"
     answer = child(plan)
     assert answer.returncode != 0
     assert (

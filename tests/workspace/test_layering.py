@@ -17,6 +17,7 @@ PLUGINS = sorted((ROOT / "plugins").glob("*/hookline_*"))
 COMMON = {
     "_version",
     "config",
+    "deprecations",
     "errors",
     "interfaces",
     "observability",
@@ -40,12 +41,13 @@ LAYERS: dict[str, set[str]] = {
 COMMON_MAY: dict[str, set[str]] = {
     "errors": set(),
     "_version": set(),
+    "deprecations": {"_version", "errors"},
     "sampling_params": {"errors"},
     "platform": {"errors"},
     "text": {"errors", "sampling_params"},
     "interfaces": {"errors", "sampling_params"},
     "config": {"errors", "interfaces", "plugins", "sampling_params"},
-    "plugins": {"errors", "interfaces", "config"},
+    "plugins": {"deprecations", "errors", "interfaces", "config"},
     "observability": {"errors", "messages"},
 }
 #: What puts the parts together may import all of them.

@@ -21,6 +21,7 @@ class CheckpointSourceSpec(Spec):
     """
 
     kind: ClassVar[str] = "checkpoint_sources"
+    target_base: ClassVar[str] = "hookline.interfaces.checkpoints:CheckpointSource"
 
     checkpoints: tuple[tuple[str, str], ...] = ()
     claims_ids: bool = False

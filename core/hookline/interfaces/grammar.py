@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hookline.interfaces.spec import Spec
@@ -20,10 +22,16 @@ class GrammarBackendSpec(Spec):
     """A grammar backend. ``target`` is a subclass of ``GrammarBackend``, called with a ``GrammarEnv``.
 
     ``kinds`` are the grammar fields of SamplingParams that it compiles: "json_schema", "regex", "ebnf",
-    "structural_tag". Features: "rollback".
+    "structural_tag".
     """
 
     kind: ClassVar[str] = "grammar_backends"
+    target_base: ClassVar[str] = "hookline.interfaces.grammar:GrammarBackend"
+    known_features: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "rollback": "accepted tokens can be taken back",
+        }
+    )
 
     kinds: frozenset[str] = frozenset()
 

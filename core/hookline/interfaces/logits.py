@@ -18,6 +18,7 @@ class LogitsProcessorSpec(Spec):
     worker. Requests name it in ``SamplingParams.logits_processors``."""
 
     kind: ClassVar[str] = "logits_processors"
+    target_base: ClassVar[str] = "hookline.interfaces.logits:LogitsProcessor"
 
 
 class LogitsProcessor(ABC):

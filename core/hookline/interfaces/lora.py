@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hookline.interfaces.spec import Spec
@@ -22,6 +23,12 @@ class LoRABackendSpec(Spec):
     """A LoRA backend. ``target`` is a subclass of ``LoRABackend``, called with a ``LoRAEnv``."""
 
     kind: ClassVar[str] = "lora_backends"
+    target_base: ClassVar[str] = "hookline.interfaces.lora:LoRABackend"
+    known_features: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "deterministic": "the same numbers for a request whatever else is in the batch",
+        }
+    )
 
 
 def _same(name: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import ClassVar
 
 from hookline.interfaces.spec import Spec
@@ -14,10 +15,20 @@ class ModelSpec(Spec):
     """A model. ``target`` is a subclass of ``hookline.layers.model.Model``, called with (ModelConfig, BuildContext).
 
     ``name`` is the family ("qwen3_moe"); ``architectures`` are the class names that a checkpoint's
-    config.json lists. Features: "lora", "embedding", "mrope", "multimodal", "tied_embeddings".
+    config.json lists.
     """
 
     kind: ClassVar[str] = "models"
+    target_base: ClassVar[str] = "hookline.layers.model:Model"
+    known_features: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "lora": "adapters can be put on its linear layers",
+            "embedding": "its hidden states can be pooled to vectors",
+            "mrope": "positions have several planes",
+            "multimodal": "it takes pictures or other media",
+            "tied_embeddings": "output and input embeddings may share their weights",
+        }
+    )
 
     architectures: tuple[str, ...] = ()
     #: Number of position planes: 1, or 3 for M-RoPE.

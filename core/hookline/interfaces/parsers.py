@@ -24,6 +24,7 @@ class ReasoningParserSpec(Spec):
     ``ReasoningContext`` for each choice of each request."""
 
     kind: ClassVar[str] = "reasoning_parsers"
+    target_base: ClassVar[str] = "hookline.interfaces.parsers:ReasoningParser"
 
     #: Strings that all occur in the chat template of a model that writes this format; ``auto`` takes the
     #: best spec for which they do. Empty: never taken by ``auto``.
@@ -36,6 +37,7 @@ class FunctionCallParserSpec(Spec):
     request's tools for each choice of each request."""
 
     kind: ClassVar[str] = "function_call_parsers"
+    target_base: ClassVar[str] = "hookline.interfaces.parsers:FunctionCallParser"
 
     #: As in ``ReasoningParserSpec``.
     template_markers: tuple[str, ...] = ()

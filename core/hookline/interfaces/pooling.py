@@ -17,6 +17,7 @@ class PoolerSpec(Spec):
     """A pooler. ``target`` is a subclass of ``Pooler``, called without arguments for each request."""
 
     kind: ClassVar[str] = "poolers"
+    target_base: ClassVar[str] = "hookline.interfaces.pooling:Pooler"
 
     #: Whether every prompt token must be computed, so that cached prefixes may not be reused.
     needs_all_tokens: bool = False

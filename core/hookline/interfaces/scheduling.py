@@ -22,6 +22,7 @@ class SchedulerSpec(Spec):
     """A batch scheduler. ``target`` is a subclass of ``BatchScheduler``, called with a ``SchedulerEnv``."""
 
     kind: ClassVar[str] = "schedulers"
+    target_base: ClassVar[str] = "hookline.interfaces.scheduling:BatchScheduler"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,7 @@ class SchedulePolicySpec(Spec):
     """An order of the waiting queue. ``target`` is a subclass of ``SchedulePolicy``, called with a seed."""
 
     kind: ClassVar[str] = "schedule_policies"
+    target_base: ClassVar[str] = "hookline.interfaces.scheduling:SchedulePolicy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,12 @@ class Spec:
     kind: ClassVar[str] = ""
     #: The contract version of the kind that core speaks.
     current_api_version: ClassVar[int] = 1
+    #: The oldest contract version that core still serves, with a warning; see ``hookline.deprecations``.
+    oldest_api_version: ClassVar[int] = 1
+    #: "package.module:Class" of which ``target`` must be a subclass; "" if it is any callable.
+    target_base: ClassVar[str] = ""
+    #: Features that the kind's contract knows -> what a backend that declares one supports.
+    known_features: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     name: str
     target: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -16,21 +16,19 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from hookline.config.schema import HooklineConfig
-from hookline.errors import PluginError
-from hookline.interfaces.spec import PluginInfo, Requirements, Spec
+from hookline.deprecations import Deprecations
+from hookline.errors import HooklineDeprecationWarning, PluginError
+from hookline.interfaces.spec import PluginInfo, Spec
 from hookline.plugins import hookspecs
+from hookline.plugins.contract import judge_hooks, judge_info, judge_spec
 from hookline.plugins.discovery import FoundPlugin, find_plugins, put_on_path, source_tree_from
 from hookline.plugins.kinds import SPEC_TYPES, hook_of
 from hookline.plugins.names import near_miss, package_for
+from hookline.plugins.offer_checks import check_info, check_spec, explain_failure
 from hookline.plugins.registry import BrokenPlugin, DisabledPlugin, LoadedPlugin, Offer, Registry
 
-#: The version of the plugin contract as a whole: what PluginInfo means and how hooks are called.
-CONTRACT_VERSION = 1
 #: In ``disabled_plugins``: every plugin.
 ALL_PLUGINS = "*"
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 _log = logging.getLogger(__name__)
 
@@ -43,21 +41,24 @@ def load_plugins(
     required: Iterable[str] | None = None,
     prefer: Mapping[str, str] | None = None,
     strict: bool = True,
+    deprecations: Deprecations | None = None,
 ) -> Registry:
     """Find and load all plugins; the config's ``disabled_plugins``, ``required_plugins`` and ``prefer`` apply.
 
     ``source_tree`` are folders whose sub-folders count as installed (default: HOOKLINE_SOURCE_TREE); those
-    with a plugin are put first on sys.path. ``disabled``, ``required`` and ``prefer`` replace the config's.
+    with a plugin are put first on sys.path. ``disabled``, ``required`` and ``prefer`` replace the config's;
+    ``deprecations`` (default: those of this core) say what plugins must stop using.
 
     A plugin that does not load, or offers something invalid, is left out, logged as a warning, and listed in
-    ``Registry.broken``. Raises ``PluginError`` with every problem that the user must settle: no plugin at all,
-    a required one missing, two of one name, a misspelt hook. With ``strict=False`` (listings) they are in
-    ``Registry.problems`` instead.
+    ``Registry.broken``; one that uses what is deprecated is warned of. Raises ``PluginError`` with every problem
+    that the user must settle: no plugin at all, a required one missing, two of one name, a misspelt hook. With
+    ``strict=False`` (listings) they are in ``Registry.problems`` instead, and nothing is logged.
     """
     config = config or HooklineConfig()
     loader = _Loader(
         disabled=config.disabled_plugins if disabled is None else disabled,
         prefer=config.prefer if prefer is None else prefer,
+        deprecations=deprecations or Deprecations(),
     )
     loader.load(find_plugins(source_tree_from(os.environ) if source_tree is None else source_tree))
     registry = loader.registry(config.required_plugins if required is None else required)
@@ -65,17 +66,23 @@ def load_plugins(
         return registry
     for broken in registry.broken:
         _log.warning("%s; it is left out", broken)
+    for plugin in registry.plugins:
+        for sentence in plugin.deprecated:
+            _log.warning("%s", sentence)
+            file, module = plugin.module.__file__ or "", plugin.module.__name__
+            warnings.warn_explicit(sentence, HooklineDeprecationWarning, file, lineno=1, module=module)
     if registry.problems:
         raise PluginError("\n".join(registry.problems))
     return registry
 
 
 class _Loader:
-    def __init__(self, *, disabled: Iterable[str], prefer: Mapping[str, str]) -> None:
+    def __init__(self, *, disabled: Iterable[str], prefer: Mapping[str, str], deprecations: Deprecations) -> None:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT_NAME)
         self._manager.add_hookspecs(hookspecs)
         self._off = {_key(name): name for name in disabled}
         self._prefer = prefer
+        self._deprecations = deprecations
         self._found: list[FoundPlugin] = []
         self._loaded: list[LoadedPlugin] = []
         self._broken: list[BrokenPlugin] = []
@@ -157,6 +164,12 @@ class _Loader:
     def _load_one(self, found: FoundPlugin) -> LoadedPlugin:
         module = _import(found)
         info = _check_info(found, module)
+        verdicts = [
+            judge_info(info, found.distribution, self._deprecations),
+            judge_hooks(_hooks_of(module, self._manager), self._deprecations),
+        ]
+        if refused := [reason for verdict in verdicts for reason in verdict.refused]:
+            raise PluginError("; ".join(f"it {reason}" for reason in refused))
         self._register(found, module)
         offers = tuple(
             offer
@@ -170,6 +183,7 @@ class _Loader:
             version=found.version,
             source_path=found.source_path,
             offers=offers,
+            uses_deprecated=tuple(sentence for verdict in verdicts for sentence in verdict.deprecated),
         )
 
     def _register(self, found: FoundPlugin, module: ModuleType) -> None:
@@ -202,19 +216,31 @@ class _Loader:
                 raise PluginError(f"{hook} is a hook wrapper; offers are made by plain functions")
             try:
                 offered: Any = implementation.function()
+                if offered is None:
+                    raise PluginError(f"{hook} returned None; return a list of {spec_type.__name__}, or yield them")
                 specs.extend(offered)
+            except PluginError:
+                raise
             except Exception as exc:
-                raise PluginError(f"{hook} failed: {type(exc).__name__}: {exc}") from exc
+                raise PluginError(f"{hook} failed: {explain_failure(exc)}") from exc
         names = set()
         for spec in specs:
-            _check_spec(hook, spec_type, spec)
+            check_spec(hook, spec_type, spec)
             if spec.name in names:
                 raise PluginError(f"{hook} offers '{spec.name}' twice")
             names.add(spec.name)
-        return [
-            Offer(spec=spec, plugin=found.name, distribution=found.distribution, version=found.version)
-            for spec in specs
-        ]
+        return [self._offer(found, spec) for spec in specs]
+
+    def _offer(self, found: FoundPlugin, spec: Spec) -> Offer[Spec]:
+        verdict = judge_spec(spec, found.distribution, self._deprecations)
+        return Offer(
+            spec=spec,
+            plugin=found.name,
+            distribution=found.distribution,
+            version=found.version,
+            refused=verdict.refused,
+            deprecated=verdict.deprecated,
+        )
 
     def _missing(self, line: str) -> str | None:
         """What is wrong with an entry of ``required_plugins``, a plugin or distribution with version bounds."""
@@ -258,7 +284,7 @@ def _import(found: FoundPlugin) -> ModuleType:
     try:
         return importlib.import_module(found.module)
     except (Exception, SystemExit) as exc:
-        raise PluginError(f"importing {found.module} failed: {type(exc).__name__}: {exc}") from exc
+        raise PluginError(f"importing {found.module} failed: {explain_failure(exc)}") from exc
 
 
 def _check_info(found: FoundPlugin, module: ModuleType) -> PluginInfo:
@@ -269,12 +295,7 @@ def _check_info(found: FoundPlugin, module: ModuleType) -> PluginInfo:
         raise PluginError(
             f"its entry point is called '{found.name}', its PLUGIN.name is '{info.name}'; make them equal"
         )
-    if info.api_version != CONTRACT_VERSION:
-        side = "hookline-core" if info.api_version > CONTRACT_VERSION else found.distribution
-        raise PluginError(
-            f"it was written for version {info.api_version} of the plugin contract, this core speaks "
-            f"{CONTRACT_VERSION}; upgrade {side}"
-        )
+    check_info(found.module, info)
     return info
 
 
@@ -289,37 +310,16 @@ def _check_unmarked(module: ModuleType, manager: pluggy.PluginManager) -> None:
 
 def _misspelt(module: ModuleType, manager: pluggy.PluginManager) -> str | None:
     known = [hook_of(kind) for kind in SPEC_TYPES]
-    for name in vars(module):
-        options = manager.parse_hookimpl_opts(module, name)
-        hook = name if options is None else options["specname"] or name
-        if options is not None and hook not in known:
+    for hook in _hooks_of(module, manager):
+        if hook not in known:
             return f"unknown hook '{hook}'{near_miss(hook, known)} (known: {_join(known)})"
     return None
 
 
-def _check_spec(hook: str, spec_type: type[Spec], spec: Any) -> None:
-    """Types are checked once, here: pluggy checks the names of arguments only."""
-    if not isinstance(spec, spec_type):
-        raise PluginError(f"{hook} must offer {spec_type.__name__}, not {type(spec).__name__}: {spec!r:.80}")
-    if not isinstance(spec.name, str) or not _NAME.fullmatch(spec.name):
-        raise PluginError(f"{hook} offers the name {spec.name!r}; use letters, digits, '_', '.' and '-'")
-    where = f"{hook}: '{spec.name}'"
-    if not isinstance(spec.target, str) or not _TARGET.fullmatch(spec.target):
-        raise PluginError(f"{where} has the target {spec.target!r}; write it as 'package.module:attribute'")
-    if not isinstance(spec.requires, Requirements):
-        raise PluginError(f"{where} requires {spec.requires!r:.80}; use Requirements(...)")
-    _check_strings(f"{where}: features", spec.features)
-    if not isinstance(spec.imposes, Mapping):
-        raise PluginError(f"{where} imposes {spec.imposes!r:.80}; use a mapping of kinds to features")
-    for kind, features in spec.imposes.items():
-        if kind not in SPEC_TYPES:
-            raise PluginError(f"{where} imposes features on '{kind}'{near_miss(kind, SPEC_TYPES)}, which is no kind")
-        _check_strings(f"{where}: imposes['{kind}']", features)
-
-
-def _check_strings(what: str, values: Any) -> None:
-    if not isinstance(values, (frozenset, set)) or not all(isinstance(value, str) for value in values):
-        raise PluginError(f"{what} must be a set of strings, it is {values!r:.80}")
+def _hooks_of(module: ModuleType, manager: pluggy.PluginManager) -> list[str]:
+    """The hooks that a module implements, whether core has them or not."""
+    options = {name: manager.parse_hookimpl_opts(module, name) for name in vars(module)}
+    return [given["specname"] or name for name, given in options.items() if given is not None]
 
 
 def _doubles(key: str, doubles: Sequence[FoundPlugin], winner: str | None) -> str:

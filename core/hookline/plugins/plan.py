@@ -10,6 +10,7 @@ import msgspec
 
 from hookline.errors import PluginError
 from hookline.plugins.discovery import put_on_path, version_of
+from hookline.plugins.targets import fault_of_target
 
 
 class ChosenSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +23,8 @@ class ChosenSpec(msgspec.Struct, frozen=True, kw_only=True):
     #: version (a plan made by hand) is not checked.
     distribution: str
     version: str
+    #: The version of the kind's contract that the target was written for.
+    api_version: int = 1
     #: Name of the plugin (entry point); its options are ``config.plugins[plugin]``.
     plugin: str
     features: list[str] = []
@@ -63,7 +66,7 @@ class PluginPlan(msgspec.Struct, frozen=True, kw_only=True):
         """Import the target of a chosen spec.
 
         Raises ``PluginError`` naming the distribution when this process has another version of it than the
-        launcher chose, or when the target does not load.
+        launcher chose, when the target does not load, and when it is not what its kind calls.
         """
         put_on_path(self.source_paths)
         module_name, _, attribute = spec.target.partition(":")
@@ -78,6 +81,11 @@ class PluginPlan(msgspec.Struct, frozen=True, kw_only=True):
                 f"{spec.kind} '{spec.name}' of {spec.distribution} {spec.version} does not load from "
                 f"'{spec.target}': {type(exc).__name__}: {exc}"
             ) from exc
+        fault = fault_of_target(spec.kind, value)
+        if fault is not None:
+            raise PluginError(
+                f"{spec.kind} '{spec.name}' of {spec.distribution} {spec.version}: its target '{spec.target}' {fault}"
+            )
         return value
 
     def _check_version(self, spec: ChosenSpec) -> None:

@@ -26,6 +26,10 @@ class Offer(Generic[S_co]):
     plugin: str
     distribution: str
     version: str
+    #: Why this core does not use it, whoever asks: another version of the contract, something that was removed.
+    refused: tuple[str, ...] = ()
+    #: What it uses that a later core will refuse.
+    deprecated: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:
@@ -43,10 +47,22 @@ class LoadedPlugin:
     version: str
     source_path: str | None
     offers: tuple[Offer[Spec], ...]
+    #: What the plugin itself, not one of its offers, uses that a later core will refuse.
+    uses_deprecated: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         return self.info.name
+
+    @property
+    def deprecated(self) -> list[str]:
+        """A sentence for each thing that the plugin and its offers must stop using."""
+        source = f"plugin '{self.name}' of {self.distribution} {self.version}"
+        return [f"{source} {reason}" for reason in self.uses_deprecated] + [
+            f"{offer.spec.kind} '{offer.spec.name}' of {source} {reason}"
+            for offer in self.offers
+            for reason in offer.deprecated
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +187,7 @@ class Registry:
                 "summary": plugin.info.summary,
                 "source": plugin.source_path or "installed",
                 "offers": [{"kind": offer.spec.kind, "name": offer.spec.name} for offer in plugin.offers],
+                "deprecated": plugin.deprecated,
             }
             for plugin in self.plugins
         ]

@@ -131,13 +131,7 @@ def resolve_together(registry: Registry, wishes: Sequence[Wish], context: Contex
 def refuse(offer: Offer[Spec], wish: Wish, context: Context) -> list[str]:
     """Every reason why an offer cannot answer a wish; empty if it can."""
     spec = offer.spec
-    reasons = []
-    if spec.api_version != spec.current_api_version:
-        side = "hookline-core" if spec.api_version > spec.current_api_version else offer.distribution
-        reasons.append(
-            f"was written for version {spec.api_version} of {spec.kind}, this core speaks "
-            f"{spec.current_api_version}; upgrade {side}"
-        )
+    reasons = list(offer.refused)
     if spec.name in wish.excluded:
         reasons.append(wish.excluded[spec.name])
     reasons.extend(unmet(spec.requires, context))
@@ -158,6 +152,7 @@ def choose(offer: Offer[Spec]) -> ChosenSpec:
         target=spec.target,
         distribution=offer.distribution,
         version=offer.version,
+        api_version=spec.api_version,
         plugin=offer.plugin,
         features=sorted(spec.features),
         details=details_of(spec),

@@ -14,7 +14,7 @@ from hookline.cache.radix_cache import RadixCache
 from hookline.config.model_config import ModelConfig
 from hookline.errors import PluginError
 from hookline.interfaces.grammar import GrammarBackend, GrammarEnv
-from hookline.interfaces.scheduling import BatchScheduler, SchedulePolicy, SchedulerEnv
+from hookline.interfaces.scheduling import BatchScheduler, SchedulerEnv
 from hookline.scheduler.adapters import AdapterTable
 from hookline.scheduler.checks import LedgerCheck
 from hookline.scheduler.control import Control
@@ -143,7 +143,7 @@ def _batch_scheduler(
     chunk = config.schedule.chunked_prefill_size
     policy_spec = plugins.named("schedule_policies", config.schedule.schedule_policy)
     spec = plugins.one("schedulers")
-    policy = _made(plugins, policy_spec, SchedulePolicy, config.execution.seed)
+    policy = _made(plugins, policy_spec, config.execution.seed)
     env = SchedulerEnv(
         policy=policy,
         config=config.schedule,
@@ -155,22 +155,19 @@ def _batch_scheduler(
         seed=config.execution.seed,
         options=plugins.options_of(spec),
     )
-    return _made(plugins, spec, BatchScheduler, env), f"scheduler '{spec.name}' of {_origin(spec)}"
+    return _made(plugins, spec, env), f"scheduler '{spec.name}' of {_origin(spec)}"
 
 
 def _origin(spec: ChosenSpec) -> str:
     return f"{spec.distribution} {spec.version}".rstrip()
 
 
-def _made(plugins: PluginPlan, spec: ChosenSpec, kind: type, argument: Any) -> Any:
+def _made(plugins: PluginPlan, spec: ChosenSpec, argument: Any) -> Any:
     """The object of a chosen spec; every error names its distribution."""
     target = plugins.load(spec)
     where = f"{spec.kind} '{spec.name}' of {_origin(spec)}"
-    if not (isinstance(target, type) and issubclass(target, kind)):
-        raise PluginError(f"{where} is not a subclass of {kind.__module__}.{kind.__name__}")
-    make: Any = target
     try:
-        return make(argument)
+        return target(argument)
     except Exception as error:
         raise PluginError(f"{where} cannot be made: {type(error).__name__}: {error}") from error
 
@@ -197,8 +194,7 @@ def _grammar_gates(
             end_token_ids=end_token_ids,
             options=plugins.options_of(spec),
         )
-        backend = _made(plugins, spec, GrammarBackend, env)
-        assert isinstance(backend, GrammarBackend)
+        backend: GrammarBackend = _made(plugins, spec, env)
         return backend
 
     compiler = GrammarCompiler(
