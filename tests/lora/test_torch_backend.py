@@ -13,11 +13,11 @@ import torch
 
 from hookline.errors import ModelError
 from hookline.interfaces.lora import LoRABackendSpec
+from hookline.testkit.model_harness import ModelHarness
 from hookline_lora.plugin import PLUGIN, hookline_lora_backends
 from hookline_lora.torch_backend import TorchLoRABackend
 from tests.factories.adapters import make_adapter, merged_model
 from tests.factories.checkpoints import VOCAB_SIZE, make_checkpoint
-from tests.models.harness import ModelHarness
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 ALL = [*ATTENTION, "gate_proj", "up_proj", "down_proj"]

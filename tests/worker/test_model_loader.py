@@ -14,26 +14,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hookline.config.model_config import ModelConfig
 from hookline.errors import ModelError
-from hookline.layers.build import BuildContext
 from hookline.layers.model import Model
-from hookline.layers.ops import Ops
+from hookline.testkit.model_harness import ModelHarness
 from hookline.worker.load_plan import LayoutOption
 from hookline.worker.model_loader import fill_dummy_weights, load_weights, update_weights, weight_bytes
 from tests.factories.checkpoints import FAMILIES, make_model
-from tests.models.harness import CPU, MODELS
 
 Tensors = dict[str, Tensor]
 
 
 def build(path: Path, dtype: torch.dtype = torch.float32) -> Model:
-    config = ModelConfig.load(path)
-    ctx = BuildContext(device=CPU, dtype=dtype, ops=Ops(), max_positions=config.context_len)
-    model = MODELS[config.architectures[0]](config, ctx)
-    for parameter in model.parameters.values():
-        parameter.data.fill_(float("nan"))
-    return model
+    return ModelHarness.build(path, dtype=dtype)
 
 
 def loaded(path: Path, *, expert_layout: LayoutOption = "auto", dtype: torch.dtype = torch.float32) -> Tensors:
