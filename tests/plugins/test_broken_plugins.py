@@ -201,6 +201,15 @@ def test_two_specs_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert offer.distribution == "fake-two"
 
 
+def test_the_prefix_of_distributions_makes_no_near_miss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "api", distribution="hookline-api")
+    only(monkeypatch, [tmp_path])
+    with pytest.raises(PluginError, match=r"'hookline-policy' is not installed; pip install 'hookline-policy'$"):
+        load_plugins(required=["hookline-policy"])
+    with pytest.raises(PluginError, match=r"'hookline-apis' is not installed; did you mean 'api'\?$"):
+        load_plugins(required=["hookline-apis"])
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [

@@ -29,6 +29,8 @@ from hookline.plugins.registry import BrokenPlugin, DisabledPlugin, LoadedPlugin
 
 #: In ``disabled_plugins``: every plugin.
 ALL_PLUGINS = "*"
+#: What the names of distributions of plugins begin with.
+_PREFIX = "hookline-"
 
 _log = logging.getLogger(__name__)
 
@@ -264,8 +266,10 @@ class _Loader:
             if names & {_key(off.name), canonicalize_name(off.distribution)}:
                 return f"required plugin '{line}' of {off.distribution} {off.version} is disabled by the configuration"
         known = {plugin.name for plugin in self._found} | {plugin.distribution for plugin in self._found}
-        near = near_miss(wanted.name, known)
-        package = wanted.name if wanted.name.startswith("hookline-") else package_for(wanted.name)
+        # The prefix that nearly all distributions share would make every two of them near.
+        bare = wanted.name.removeprefix(_PREFIX)
+        near = near_miss(bare, {name.removeprefix(_PREFIX) for name in known})
+        package = wanted.name if bare != wanted.name else package_for(wanted.name)
         hint = near or f"; pip install '{package}{wanted.specifier}'"
         return f"required plugin '{line}' is not installed{hint}"
 
