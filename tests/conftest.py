@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import Phase, settings
+
+from tests.factories.released import MEMBERS, ReleasedEnvironment, build_wheels
 
 # Two threads at most: test machines are small, and results must not depend on the number of cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,3 +22,10 @@ settings.register_profile("random")
 # Broken implementations are only to be caught.
 settings.register_profile("unshrunk", derandomize=True, phases=(Phase.explicit, Phase.generate))
 settings.load_profile("seeded")
+
+
+@pytest.fixture(scope="session")
+def released(tmp_path_factory: pytest.TempPathFactory) -> ReleasedEnvironment:
+    """An environment with core and all members from wheels, made once; copy it, do not install into it."""
+    place = tmp_path_factory.mktemp("released")
+    return ReleasedEnvironment.create(place / "venv", build_wheels(MEMBERS, place / "wheels"))

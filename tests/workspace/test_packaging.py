@@ -7,9 +7,7 @@ import os
 import re
 import subprocess
 import sys
-import sysconfig
 import tomllib
-import venv
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,7 @@ import httpx
 import pytest
 
 from tests.factories.demo_server import RunningServer
-
-ROOT = Path(__file__).parents[2]
-MEMBERS = [ROOT / "core", *sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))]
+from tests.factories.released import MEMBERS, ROOT, ReleasedEnvironment, build_wheels
 
 
 def project(folder: Path) -> dict[str, Any]:
@@ -100,52 +96,33 @@ def test_the_meta_distribution_follows_the_checkout_or_the_pin(tmp_path: Path) -
     assert "file:" not in metadata_of(pinned)
 
 
-def test_wheels_of_all_members_work_in_a_clean_environment(tmp_path: Path) -> None:
-    wheels = tmp_path / "wheels"
-    for member in MEMBERS:
-        build(member, wheels)
-    environment = tmp_path / "venv"
-    venv.EnvBuilder(with_pip=False).create(environment)
-    python = environment / "bin" / "python"
-    subprocess.run(
-        [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-index"]
-        + [str(wheel) for wheel in wheels.iterdir()],
-        check=True,
-        capture_output=True,
-    )
-    # Third-party packages come from this environment. The paths of its own editable members do not come along:
-    # a folder that a .pth file names is not searched for further .pth files.
-    here = environment / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-    (here / "third-party.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-
-    def run(*arguments: str) -> str:
-        answer = subprocess.run(
-            [str(environment / "bin" / "hookline"), *arguments],
-            cwd=tmp_path,
-            env={"PATH": "/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert answer.returncode == 0, answer.stderr
-        return answer.stdout
-
-    report = json.loads(run("plugins", "list", "--json"))
+def test_wheels_of_all_members_work_in_a_clean_environment(released: ReleasedEnvironment, tmp_path: Path) -> None:
+    report = json.loads(released.must("-m", "hookline", "plugins", "list", "--json", cwd=tmp_path))
     assert {(plugin["name"], plugin["status"], plugin["source"]) for plugin in report["plugins"]} == {
         (member.name, "loaded", "installed") for member in MEMBERS[1:]
     }
     assert report["problems"] == []
-    assert str(here) in run("plugins", "show", "attention")
-    server = RunningServer(
-        tmp_path, program=[str(environment / "bin" / "hookline")], environment={"PATH": "/usr/bin:/bin"}
+    hookline = [str(released.folder / "bin" / "hookline")]
+    shown = subprocess.run(
+        [*hookline, "plugins", "show", "attention"],
+        cwd=tmp_path,
+        env=released.variables,
+        capture_output=True,
+        text=True,
+        check=True,
     )
+    assert str(released.packages) in shown.stdout
+    server = RunningServer(tmp_path, program=hookline, environment=released.variables)
     try:
         body = {"model": "demo", "messages": [{"role": "user", "content": "What is 12 + 30?"}], "temperature": 0}
         answer = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
         assert "42" in answer.json()["choices"][0]["message"]["content"]
     finally:
         server.close()
-    for wheel in wheels.iterdir():
+
+
+def test_wheels_hold_the_package_and_nothing_else(tmp_path: Path) -> None:
+    for wheel in build_wheels(MEMBERS, tmp_path):
         with zipfile.ZipFile(wheel) as archive:
             names = archive.namelist()
         assert any(name.endswith("/py.typed") for name in names), wheel.name

@@ -65,6 +65,7 @@ def write(folder: Path, rendered: Mapping[PurePosixPath, str]) -> None:
                 f"the folder '{folder}' is there and not empty ({shown}); nothing was written. Remove it, or name "
                 "another folder with --directory"
             )
+        folder.mkdir(parents=True, exist_ok=True)
         for path, text in rendered.items():
             file = folder / path
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -22,14 +22,14 @@ SHIPPED_PLUGINS = (
 SHIPPED_OFFERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "api_families": ("native", "openai"),
-        "attention_backends": ("torch_native",),
+        "attention_backends": ("torch_native", "triton"),
         "checkpoint_sources": ("demo", "huggingface"),
         "function_call_parsers": ("qwen25",),
         "grammar_backends": ("outlines", "xgrammar"),
         "logits_processors": ("allowed_tokens", "bad_words", "no_repeat_ngram", "thinking_budget"),
         "lora_backends": ("torch",),
         "models": ("llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_vl_moe"),
-        "ops": ("torch",),
+        "ops": ("torch", "triton"),
         "poolers": ("cls", "last", "mean"),
         "reasoning_parsers": ("think",),
         "schedule_policies": ("dfs-weight", "fcfs", "lof", "lpm", "priority", "random"),

@@ -1,0 +1,93 @@
+"""A plugin from `hookline plugins new`, from its first line to its last start, beside released wheels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.factories.demo_server import RunningServer
+from tests.factories.released import PACKAGES, ReleasedEnvironment, build_wheels
+
+_ORIGINS = """
+import importlib.util, json, sys
+print(json.dumps([importlib.util.find_spec(name).origin for name in sys.argv[1:]]))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A server that runs with the new plugin."""
+
+    client: httpx.Client
+    #: Offers that were chosen: (kind, name, distribution, version).
+    chosen: set[tuple[str, str, str, str]]
+
+    def post(self, path: str, **body: Any) -> Any:
+        """The JSON answer to a request that must succeed."""
+        answer = self.client.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+class NewPlugin:
+    """One distribution, made by the command in an environment, built, installed and used there."""
+
+    def __init__(self, environment: ReleasedEnvironment, place: Path, kind: str) -> None:
+        self.environment = environment
+        self.name = f"my-{kind}"
+        self.distribution = f"hookline-{self.name}"
+        self.package = self.distribution.replace("-", "_")
+        self.folder = place / self.distribution
+        self._place = place
+        told = environment.must("-m", "hookline", "plugins", "new", self.name, "--kind", kind, cwd=place)
+        assert f"pip install -e './{self.distribution}[test]'" in told
+
+    def install_wheel(self) -> None:
+        """Build and install the wheel; from then on everything of Hookline lies in the environment."""
+        (wheel,) = build_wheels([self.folder], self._place / "dist")
+        self.environment.install(wheel)
+        found = self.environment.must("-c", _ORIGINS, self.package, *PACKAGES, cwd=self.folder)
+        packages = str(self.environment.packages)
+        assert [origin for origin in json.loads(found) if not origin.startswith(packages)] == []
+
+    def run_its_tests(self) -> None:
+        self.environment.must("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=self.folder)
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "hookline.toml"
+
+    @contextmanager
+    def serve(self) -> Iterator[Server]:
+        """A server with the generated configuration file."""
+        running = RunningServer(
+            self._place,
+            ["--config", str(self.config)],
+            program=self.environment.program,
+            environment=self.environment.variables,
+        )
+        try:
+            with httpx.Client(base_url=running.url, timeout=60) as client:
+                report = client.get("/plugins").json()
+                chosen = {
+                    (spec["kind"], spec["name"], spec["distribution"], spec["version"]) for spec in report["chosen"]
+                }
+                yield Server(client=client, chosen=chosen)
+        finally:
+            running.close()
+
+    def uninstall(self) -> None:
+        self.environment.uninstall(self.distribution)
+
+    def start_without_it(self) -> tuple[int, str]:
+        """Exit status and standard error of a start with the same configuration file."""
+        ended = self.environment.run(
+            "-m", "hookline", "serve", "--port", "0", "--config", str(self.config), cwd=self._place
+        )
+        return ended.returncode, ended.stderr
