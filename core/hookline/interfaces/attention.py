@@ -35,7 +35,7 @@ class AttentionBackendSpec(Spec):
             "sinks": "a learned score per head joins the softmax",
             "graphs": "a pass can be captured in a device graph and replayed",
             "mixed": "extend and decode in one pass",
-            "deterministic": "the same numbers for a request whatever else is in the batch",
+            "deterministic": "the same bits for a token alone, in any batch, and in chunks of any size",
         }
     )
 
@@ -108,7 +108,12 @@ class AttentionBackend(ABC):
         """
 
     def prepare(self, plan: Any, geometry: AttentionGeometry) -> None:  # noqa: B027 - optional
-        """Device half of planning: launches kernels only, reads no host value, so a graph can capture it."""
+        """Device half of planning: launches kernels only, reads no host value, so a graph can capture it.
+
+        With the feature "graphs", a DECODE pass may be planned with host lengths that are upper bounds and be
+        captured, this and the layers' ``forward``. Later only the contents of the geometry's device tensors
+        change, in place, and all lengths come from them.
+        """
 
     @abstractmethod
     def forward(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -23,28 +22,20 @@ from hookline.testkit.attention_cases import (
     EXTENDS,
     MAX_CONTEXT_LEN,
     MIXES,
+    PASSES,
+    SOME,
     AttentionCase,
     Lengths,
     attention_case,
     layer_info,
     worst_error,
 )
+from hookline.testkit.allowed import allowed_dtypes, allowed_head_dims, allowed_page_sizes
 from hookline.testkit.attention_graphs import CapturedPass
-from hookline.testkit.device_tensors import on_busy_device
+from hookline.testkit.device_tensors import on_busy_device, waiting_is_an_error
 from hookline.testkit.offer_suite import OfferSuite
 from hookline.testkit.properties import examples
 from hookline.testkit.watched_options import watched
-
-#: Passes that show most of what can go wrong, for tests that vary something else.
-SOME: dict[str, tuple[ForwardMode, Lengths]] = {
-    "decode": (ForwardMode.DECODE, DECODES["decode, uneven"]),
-    "extend": (ForwardMode.EXTEND, EXTENDS["extend, uneven prefixes"]),
-    "extend alone": (ForwardMode.EXTEND, EXTENDS["extend, long after a prefix"]),
-}
-PASSES: dict[str, tuple[ForwardMode, Lengths]] = {
-    **{name: (ForwardMode.DECODE, lengths) for name, lengths in DECODES.items()},
-    **{name: (ForwardMode.EXTEND, lengths) for name, lengths in EXTENDS.items()},
-}
 
 
 class AttentionSuite(OfferSuite[AttentionBackendSpec]):
@@ -107,14 +98,14 @@ class AttentionSuite(OfferSuite[AttentionBackendSpec]):
         requires = cls.offer().spec.requires
         if not layers:
             layers = (cls.layer(),)
-        more.setdefault("dtype", getattr(torch, _dtypes(requires)[0]))
-        more.setdefault("page_size", _page_sizes(requires)[0])
+        more.setdefault("dtype", getattr(torch, allowed_dtypes(requires)[0]))
+        more.setdefault("page_size", allowed_page_sizes(requires)[0])
         return attention_case(lengths, layers, device=cls.device(), **more)
 
     @classmethod
     def layer(cls, **more: Any) -> AttentionLayerInfo:
         """A layer of a head dimension that the spec allows; see ``layer_info``."""
-        more.setdefault("head_dim", _head_dims(cls.offer().spec.requires)[0])
+        more.setdefault("head_dim", allowed_head_dims(cls.offer().spec.requires)[0])
         return layer_info(**more)
 
     @classmethod
@@ -152,9 +143,9 @@ class AttentionSuite(OfferSuite[AttentionBackendSpec]):
             # Every test then says that there is no such offer.
             requires = Requirements()
         for argument, values in (
-            ("page_size", _page_sizes(requires)),
-            ("head_dim", _head_dims(requires)),
-            ("dtype", _dtypes(requires)),
+            ("page_size", allowed_page_sizes(requires)),
+            ("head_dim", allowed_head_dims(requires)),
+            ("dtype", allowed_dtypes(requires)),
         ):
             if argument in metafunc.fixturenames:
                 metafunc.parametrize(argument, values)
@@ -231,7 +222,7 @@ class AttentionSuite(OfferSuite[AttentionBackendSpec]):
     )
     def test_any_pass(self, lengths: list[tuple[int, int]], window: int | None, seed: int) -> None:
         """With a window where the backend declares it."""
-        page_sizes = _page_sizes(self.offer().spec.requires)
+        page_sizes = allowed_page_sizes(self.offer().spec.requires)
         layer = self.layer(window=window if self.has("mask.window") else None)
         self.check(self.case(lengths, layer, page_size=page_sizes[seed % len(page_sizes)], seed=seed))
 
@@ -245,7 +236,7 @@ class AttentionSuite(OfferSuite[AttentionBackendSpec]):
         case = self.case(lengths, mode=mode)
         backend = self.backend(case)
         geometry = case.geometry
-        with _waiting_is_an_error(case.device), torch.inference_mode():
+        with waiting_is_an_error(case.device), torch.inference_mode():
             if case.device.type == "cpu":
                 geometry = replace(
                     geometry,
@@ -293,7 +284,7 @@ class AttentionSuite(OfferSuite[AttentionBackendSpec]):
         self.compare(got[others], clean[others].double().cpu(), case.dtype)
 
     def test_offsets_beyond_31_bits(self) -> None:
-        case = self.case([(10, 1), (3, 4)], dtype=getattr(torch, _dtypes(self.offer().spec.requires)[-1]))
+        case = self.case([(10, 1), (3, 4)], dtype=getattr(torch, allowed_dtypes(self.offer().spec.requires)[-1]))
         if case.device.type == "cpu":
             pytest.skip("needs a CUDA device: kernels there may count in 32 bits")
         layer, page_size = case.layers[0], case.geometry.page_size
@@ -418,31 +409,3 @@ class AttentionSuite(OfferSuite[AttentionBackendSpec]):
                 ]
                 assert torch.equal(torch.cat(parts), together[start : start + new])
             start += new
-
-
-def _page_sizes(requires: Requirements) -> list[int]:
-    return sorted(requires.page_sizes) or [1, 16]
-
-
-def _head_dims(requires: Requirements) -> list[int]:
-    """64 first where it is allowed: the other tests take the first."""
-    return sorted(requires.head_dims or (16, 64, 80, 128), key=lambda dim: (dim != 64, dim))
-
-
-def _dtypes(requires: Requirements) -> list[str]:
-    """The most exact one first: the other tests take the first."""
-    return [name for name in ("float32", "float16", "bfloat16") if not requires.dtypes or name in requires.dtypes]
-
-
-@contextmanager
-def _waiting_is_an_error(device: torch.device) -> Iterator[None]:
-    """On CUDA, make torch raise where it would wait; on a CPU the tensors themselves do it."""
-    if device.type != "cuda":
-        yield
-        return
-    before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode(before)

@@ -54,6 +54,18 @@ MIXES: dict[str, Lengths] = {
     "mixed, long and many": [(100, 130), (300, 1), (2, 1), (0, 1), (17, 1)],
 }
 
+#: Passes of the base contract, with their mode.
+PASSES: dict[str, tuple[ForwardMode, Lengths]] = {
+    **{name: (ForwardMode.DECODE, lengths) for name, lengths in DECODES.items()},
+    **{name: (ForwardMode.EXTEND, lengths) for name, lengths in EXTENDS.items()},
+}
+#: Those that show most of what can go wrong, for tests that vary something else.
+SOME: dict[str, tuple[ForwardMode, Lengths]] = {
+    "decode": PASSES["decode, uneven"],
+    "extend": PASSES["extend, uneven prefixes"],
+    "extend alone": PASSES["extend, long after a prefix"],
+}
+
 
 class PagedPool:
     """K and V planes of each layer, NaN until written; implements ``hookline.interfaces.attention.KVPool``."""

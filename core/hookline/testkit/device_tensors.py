@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -52,3 +53,17 @@ class DeviceTensor(Tensor):
 def on_busy_device(tensor: Tensor) -> DeviceTensor:
     """The same memory; reading a number from it raises ``AssertionError``."""
     return tensor.as_subclass(DeviceTensor)
+
+
+@contextmanager
+def waiting_is_an_error(device: torch.device) -> Iterator[None]:
+    """On CUDA, make torch raise where it would wait; elsewhere ``on_busy_device`` does it."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
