@@ -94,31 +94,6 @@ def test_show_tells_offers_and_options(tmp_path: Path, monkeypatch: pytest.Monke
     assert json.loads(terminal.out)["properties"]["plugins"]["properties"]["good"]["properties"]["size"]["default"] == 4
 
 
-def test_check_finds_what_only_loading_shows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: Terminal
-) -> None:
-    fake = install(tmp_path, "good", GOOD, info='provides=("poolers",)')
-    (tmp_path / fake.package / "impl.py").write_text("raise RuntimeError('no device')\n")
-    only(monkeypatch, [tmp_path])
-    assert terminal.run("plugins", "check") == 0
-    assert "good           fake-good 1.0: ok (contract checked)" in terminal.out
-    assert terminal.run("plugins", "check", "good", "--load") == 1
-    assert "failed (implementations imported)" in terminal.out
-    assert "poolers 'good' of fake-good 1.0 does not load" in terminal.err
-    assert "RuntimeError: no device" in terminal.err
-
-
-def test_check_fails_for_broken_plugins_and_unlisted_kinds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: Terminal
-) -> None:
-    install(tmp_path, "good", GOOD)
-    install(tmp_path, "bad", "@hookimpl\ndef hookline_poolrs():\n    return []\n")
-    only(monkeypatch, [tmp_path])
-    assert terminal.run("plugins", "check") == 1
-    assert "plugin 'bad' of fake-bad 1.0" in terminal.err
-    assert "plugin 'good' of fake-good offers poolers, which its PLUGIN does not list" in terminal.err
-
-
 def test_why_prints_the_choice_and_every_refusal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: Terminal
 ) -> None:

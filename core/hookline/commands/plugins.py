@@ -8,16 +8,16 @@ from typing import Any
 import click
 
 from hookline.commands.options import configured_command
+from hookline.commands.plugins_check import check
 from hookline.commands.plugins_new import new
 from hookline.config.sources import LoadedConfig
-from hookline.errors import HooklineError, PluginError
+from hookline.errors import PluginError
 from hookline.interfaces.spec import Requirements, Spec
 from hookline.plugins.kinds import SPEC_TYPES
 from hookline.plugins.manager import load_plugins
 from hookline.plugins.options import load_config_model
-from hookline.plugins.plan import PluginPlan
 from hookline.plugins.registry import LoadedPlugin, Offer, Registry
-from hookline.plugins.resolve import Resolution, choose, details_of
+from hookline.plugins.resolve import Resolution, details_of
 
 
 @click.group()
@@ -59,35 +59,6 @@ def show(loaded: LoadedConfig, name: str, as_json: bool) -> None:
         click.echo("\noptions:")
         for option, about in described["options"].items():
             click.echo(f"  plugins.{plugin.name}.{option}  {about}")
-
-
-@configured_command()
-@click.argument("name", required=False)
-@click.option("--load", is_flag=True, help="import every implementation too (slow: this imports torch)")
-def check(loaded: LoadedConfig, name: str | None, load: bool) -> None:
-    """Check all plugins, or one: its module, its offers, its options, and with --load its implementations.
-
-    The exit status is 1 if anything is wrong.
-    """
-    registry = load_plugins(loaded.config, strict=False)
-    if name is None:
-        faults = [*map(str, registry.broken), *registry.problems]
-        checked = registry.plugins
-    else:
-        # A fault of another plugin is not this one's.
-        faults = [problem for problem in registry.problems if f"'{name}'" in problem]
-        checked = (registry.plugin(name),)
-    plan = PluginPlan(source_paths=registry.source_paths)
-    for plugin in checked:
-        found = _faults_of(plugin, plan, load=load)
-        status = "failed" if found else "ok"
-        what = "implementations imported" if load else "contract checked"
-        click.echo(f"{plugin.name:<14} {plugin.distribution} {plugin.version}: {status} ({what})")
-        faults.extend(found)
-    for fault in dict.fromkeys(faults):
-        click.echo(fault, err=True)
-    if faults:
-        raise click.exceptions.Exit(1)
 
 
 @configured_command(common=("model", "device", "dtype"))
@@ -188,22 +159,6 @@ def _inline(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} = {_inline(inner)}" for key, inner in value.items())
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _faults_of(plugin: LoadedPlugin, plan: PluginPlan, *, load: bool) -> list[str]:
-    faults = []
-    try:
-        load_config_model(plugin)
-    except HooklineError as exc:
-        faults.append(str(exc))
-    for offer in plugin.offers if load else ():
-        try:
-            plan.load(choose(offer))
-        except HooklineError as exc:
-            faults.append(str(exc))
-    for kind in {offer.spec.kind for offer in plugin.offers} - set(plugin.info.provides):
-        faults.append(f"plugin '{plugin.name}' of {plugin.distribution} offers {kind}, which its PLUGIN does not list")
-    return faults
 
 
 def _resolution_as_data(resolution: Resolution, problem: str | None) -> dict[str, Any]:

@@ -57,13 +57,13 @@ def judge_spec(spec: Spec, distribution: str, deprecations: Deprecations) -> Ver
     return findings.verdict()
 
 
-def unknown_features(spec: Spec, of: type[Spec], features: Iterable[str]) -> Iterator[str]:
-    """One sentence for each feature that ``of``'s contract in this core does not know."""
+def unknown_features(of: type[Spec], features: Iterable[str]) -> Iterator[str]:
+    """A clause for each feature that a kind's contract in this core does not know."""
     known = of.known_features
     for feature in sorted(set(features) - set(known)):
         yield (
-            f"{spec.kind} '{spec.name}' names the feature '{feature}', which {of.kind} do not have in this core"
-            f"{near_miss(feature, known)} (known: {', '.join(sorted(known)) or 'none'})"
+            f"'{feature}', which {of.kind} do not have in this core{near_miss(feature, known)} "
+            f"(known: {', '.join(sorted(known)) or 'none'})"
         )
 
 
