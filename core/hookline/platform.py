@@ -43,6 +43,14 @@ class Ticket(Protocol[R_co]):
         ...
 
 
+class Graph(Protocol[R_co]):
+    """Work that was captured: a sequence of kernels with fixed arguments."""
+
+    def replay(self) -> R_co:
+        """Launch it again. The tensors in the answer are the same ones every time, with new contents."""
+        ...
+
+
 class WorkQueue(ABC):
     """Work for the device, run in the order of its submission."""
 
@@ -63,6 +71,8 @@ class Platform(ABC):
     reads_are_free: bool
     #: Whether ``measure_peak`` works.
     counts_allocations: bool
+    #: Whether ``capture`` works.
+    captures_graphs: bool
 
     @abstractmethod
     def memory(self) -> DeviceMemory:
@@ -92,6 +102,15 @@ class Platform(ABC):
         """
 
     @abstractmethod
+    def capture(self, work: Callable[[], R]) -> Graph[R]:
+        """Run ``work`` once as it is, then capture the kernels that it launches. Runs in the work queue.
+
+        ``work`` may neither wait for the device nor read from it. Graphs share one pool of memory: capture the
+        largest first, and read the answer of one before the next one is replayed. Only where
+        ``captures_graphs``.
+        """
+
+    @abstractmethod
     def release_cached(self) -> None:
         """Give freed memory that an allocator holds back to the system."""
 
@@ -118,6 +137,7 @@ class CpuPlatform(Platform):
 
     reads_are_free = True
     counts_allocations = False
+    captures_graphs = False
 
     def __init__(self, *, threads: int | None = None) -> None:
         self.device = torch.device("cpu")
@@ -153,6 +173,9 @@ class CpuPlatform(Platform):
 
     def measure_peak(self, work: Callable[[], object]) -> int:
         raise NotImplementedError("main memory is shared; nobody counts what one piece of work takes")
+
+    def capture(self, work: Callable[[], R]) -> Graph[R]:
+        raise NotImplementedError("a processor has no graphs to capture")
 
     def release_cached(self) -> None:
         """Freed main memory goes back to the system by itself."""
@@ -241,9 +264,11 @@ class CudaPlatform(Platform):
 
     reads_are_free = False
     counts_allocations = True
+    captures_graphs = True
 
     def __init__(self) -> None:
         self.device = torch.device("cuda", torch.cuda.current_device())
+        self._graph_pool: Any = None
 
     def memory(self) -> DeviceMemory:
         free, total = torch.cuda.mem_get_info(self.device)
@@ -272,8 +297,35 @@ class CudaPlatform(Platform):
         torch.cuda.synchronize(self.device)
         return torch.cuda.max_memory_allocated(self.device) - before
 
+    def capture(self, work: Callable[[], R]) -> Graph[R]:
+        # Kernels are compiled, and libraries take their workspaces, before anything is captured.
+        work()
+        torch.cuda.current_stream(self.device).synchronize()
+        if self._graph_pool is None:
+            self._graph_pool = torch.cuda.graph_pool_handle()
+        graph = torch.cuda.CUDAGraph()
+        # Other threads (weights that are read, buffers that are pinned) may go on meanwhile.
+        graph.capture_begin(pool=self._graph_pool, capture_error_mode="thread_local")
+        try:
+            value = work()
+        finally:
+            graph.capture_end()
+        return CudaGraph(graph, value)
+
     def release_cached(self) -> None:
         torch.cuda.empty_cache()
+
+
+class CudaGraph(Generic[R]):
+    """A captured CUDA graph, launched on the current stream."""
+
+    def __init__(self, graph: torch.cuda.CUDAGraph, value: R) -> None:
+        self._graph = graph
+        self._value = value
+
+    def replay(self) -> R:
+        self._graph.replay()
+        return self._value
 
 
 class StreamQueue(WorkQueue):

@@ -15,7 +15,9 @@ from hookline_logits.plugin import hookline_logits_processors
 from hookline_models.plugin import hookline_models, hookline_poolers
 
 
-def make_plan(path: Path, *, extra: tuple[ChosenSpec, ...] = (), **sections: dict[str, Any]) -> EnginePlan:
+def make_plan(
+    path: Path, *, extra: tuple[ChosenSpec, ...] = (), attention: str = "torch_native", **sections: dict[str, Any]
+) -> EnginePlan:
     """A CPU plan for a checkpoint; ``sections`` are config sections by name."""
     model = ModelConfig.load(path)
     values: dict[str, dict[str, Any]] = {
@@ -26,7 +28,8 @@ def make_plan(path: Path, *, extra: tuple[ChosenSpec, ...] = (), **sections: dic
     for section, changes in sections.items():
         values.setdefault(section, {}).update(changes)
     spec = next(spec for spec in hookline_models() if spec.architectures[0] in model.architectures)
-    offers: list[Spec] = [spec, *hookline_attention_backends(), *hookline_poolers(), *hookline_logits_processors()]
+    backend = next(offer for offer in hookline_attention_backends() if offer.name == attention)
+    offers: list[Spec] = [spec, backend, *hookline_poolers(), *hookline_logits_processors()]
     return EnginePlan(
         config_values=HooklineConfig.model_validate(values).model_dump(),
         model_path=str(path),
@@ -39,5 +42,11 @@ def make_plan(path: Path, *, extra: tuple[ChosenSpec, ...] = (), **sections: dic
 def chosen(spec: Spec) -> ChosenSpec:
     """The plan's entry of an offer."""
     return ChosenSpec(
-        kind=spec.kind, name=spec.name, target=spec.target, distribution="test", version="", plugin="test"
+        kind=spec.kind,
+        name=spec.name,
+        target=spec.target,
+        distribution="test",
+        version="",
+        plugin="test",
+        features=sorted(spec.features),
     )

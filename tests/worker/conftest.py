@@ -44,8 +44,14 @@ def make_worker(checkpoint: Path) -> Iterator[MakeWorker]:
     """Builds workers and closes them."""
     made: list[LocalWorker] = []
 
-    def make(path: Path = checkpoint, *, platform: CpuPlatform | None = None, **sections: Any) -> LocalWorker:
-        made.append(build_worker(make_plan(path, **sections), platform=platform))
+    def make(
+        path: Path = checkpoint,
+        *,
+        platform: CpuPlatform | None = None,
+        attention: str = "torch_native",
+        **sections: Any,
+    ) -> LocalWorker:
+        made.append(build_worker(make_plan(path, attention=attention, **sections), platform=platform))
         return made[-1]
 
     yield make

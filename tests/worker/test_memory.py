@@ -44,8 +44,19 @@ def test_the_cache_gets_what_the_fraction_leaves_in_whole_pages_less_the_sink() 
         "weights": 2_000_000,
         "kv": 5_488_000,
         "activations": 1_000_000,
+        "graphs": 0,
         "rest": 10_000_000 - 2_000_000 - 1_000_000 - 5_488_000,
     }
+
+
+def test_captured_passes_take_their_share() -> None:
+    without = plan_memory(CacheConfig(kv_cache_tokens=1600), demand())
+    ledger = plan_memory(CacheConfig(kv_cache_tokens=1600), demand(graphs=500_000))
+    assert ledger.terms()["graphs"] == 500_000
+    assert without.rest - ledger.rest == 500_000
+    assert sum(ledger.terms().values()) == ledger.free
+    with pytest.raises(MemoryBudgetError, match=r"graphs 0\.00"):
+        plan_memory(CacheConfig(kv_cache_tokens=7_000), demand(graphs=500_000))
 
 
 def test_the_cache_is_no_larger_than_all_requests_could_fill() -> None:

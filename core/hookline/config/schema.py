@@ -105,6 +105,10 @@ class ExecutionConfig(Section):
     )
     deterministic: bool = Field(False, description="same numbers for a request whatever else is in the batch")
     disable_overlap_schedule: bool = Field(False, description="process each step before the next is launched")
+    disable_cuda_graph: bool = Field(False, description="launch the kernels of a decode one by one")
+    cuda_graph_max_bs: int | None = Field(
+        None, ge=1, description="largest decode batch that is captured in a CUDA graph; default: 256 if so many can run"
+    )
     seed: int = Field(0, description="seed of everything random that no request seeds")
 
 

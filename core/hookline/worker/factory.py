@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +23,12 @@ from hookline.layers.build import BuildContext
 from hookline.layers.model import Model
 from hookline.layers.ops import Ops
 from hookline.platform import Platform, WorkQueue, create_platform
+from hookline.worker.decode_graphs import LARGEST_GRAPH, DecodeGraphs, ladder
 from hookline.worker.kv_pool import KVPool, bytes_per_token
 from hookline.worker.memory import (
     CPU_KV_LIMIT,
     DEFAULT_MAX_RUNNING,
+    GRAPH_BYTES,
     MemoryDemand,
     MemoryLedger,
     check_weights,
@@ -108,7 +110,12 @@ class _Builder:
         logger.info("%s", ledger)
         max_running = min(sizes.max_running, ledger.num_tokens // sizes.page_size)
         kv = KVPool(specs, num_tokens=ledger.num_tokens, page_size=sizes.page_size, platform=platform)
-        steps = self._build_steps(model, attention, lora, kv, queue, max_running)
+        graphs = self._graph_sizes(max_running)
+        if not graphs and platform.captures_graphs and not self._config.execution.disable_cuda_graph:
+            name = self._plan.plugins.one("attention_backends").name
+            logger.warning("decode runs without graphs: attention backend '%s' does not support them", name)
+        steps = self._build_steps(model, attention, lora, kv, queue, max_running, graphs)
+        steps.prepare()
         info = WorkerInfo(
             max_total_tokens=ledger.num_tokens,
             max_running_requests=max_running,
@@ -206,7 +213,9 @@ class _Builder:
         kv: KVPool,
         queue: WorkQueue,
         num_rows: int,
+        graphs: Sequence[int] = (),
     ) -> AutoregressiveRunner:
+        """``graphs``: decode batch sizes to capture."""
         plugins = self._plan.plugins
         processors: dict[str, LogitsProcessor] = {
             spec.name: plugins.load(spec)() for spec in plugins.of_kind("logits_processors")
@@ -226,7 +235,20 @@ class _Builder:
         rows = SamplingRows(
             num_rows, self._model_config.vocab_size, seed=self._config.execution.seed, processors=processors
         )
-        return AutoregressiveRunner(runner, self._platform, queue, rows, RowPoolers(poolers))
+        captured: DecodeGraphs | None = None
+        if graphs:
+            planes = self._model_config.position_planes
+            captured = DecodeGraphs(runner, self._platform, graphs, position_planes=planes, pad_row=num_rows)
+        return AutoregressiveRunner(runner, self._platform, queue, rows, RowPoolers(poolers), captured)
+
+    def _graph_sizes(self, max_running: int) -> list[int]:
+        """Decode batch sizes to capture; none where there is nothing to capture with."""
+        execution = self._config.execution
+        if execution.disable_cuda_graph or not self._platform.captures_graphs:
+            return []
+        if "graphs" not in self._plan.plugins.one("attention_backends").features:
+            return []
+        return ladder(min(max_running, execution.cuda_graph_max_bs or LARGEST_GRAPH))
 
     # --- memory ---
 
@@ -270,6 +292,7 @@ class _Builder:
                 weights=held,
                 activations=activations,
                 pass_tokens=pass_tokens,
+                graphs=GRAPH_BYTES * len(self._graph_sizes(sizes.max_running)),
                 bytes_per_token=bytes_per_token(specs),
                 page_size=sizes.page_size,
                 max_running_requests=sizes.max_running,

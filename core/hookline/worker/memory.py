@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 #: KV cache on a CPU unless the config asks for more: main memory is shared with everything else.
 CPU_KV_LIMIT = 4 * GIB
+#: Reserved for each captured pass: its nodes, and what the tensors of a decode take beyond the shared pool.
+GRAPH_BYTES = 16 << 20
 #: Requests in one batch unless the config says otherwise.
 DEFAULT_MAX_RUNNING = {"cpu": 64, "cuda": 256}
 
@@ -28,6 +30,8 @@ class MemoryDemand:
     #: Peak of one pass of ``pass_tokens`` tokens, sampling included.
     activations: int
     pass_tokens: int
+    #: Captured passes: what they keep beside weights and KV cache.
+    graphs: int = 0
     #: KV of one token in all layers.
     bytes_per_token: int
     page_size: int
@@ -36,22 +40,34 @@ class MemoryDemand:
     #: Upper bound on the KV cache when the config names no size; ``None``: no bound but memory.
     kv_limit: int | None = None
 
+    @property
+    def taken(self) -> int:
+        """What is there whatever the size of the KV cache."""
+        return self.weights + self.activations + self.graphs
+
+    @property
+    def taken_text(self) -> str:
+        """The terms of ``taken``, for messages."""
+        text = f"weights {self.weights / GIB:.2f} + activations {self.activations / GIB:.2f}"
+        return f"{text} + graphs {self.graphs / GIB:.2f}" if self.graphs else text
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryLedger:
-    """Where the memory goes, in bytes. The four terms add up to ``free``."""
+    """Where the memory goes, in bytes. The terms add up to ``free``."""
 
     free: int
     weights: int
     kv: int
     activations: int
+    graphs: int
     rest: int
     #: Slots for requests; a multiple of the page size.
     num_tokens: int
 
     def terms(self) -> dict[str, int]:
-        """The four terms by name."""
-        return {"weights": self.weights, "kv": self.kv, "activations": self.activations, "rest": self.rest}
+        """The terms by name."""
+        return {name: getattr(self, name) for name in ("weights", "kv", "activations", "graphs", "rest")}
 
     def __str__(self) -> str:
         terms = " + ".join(f"{name} {amount / GIB:.2f}" for name, amount in self.terms().items())
@@ -68,7 +84,7 @@ def plan_memory(cache: CacheConfig, demand: MemoryDemand) -> MemoryLedger:
     Raises ``MemoryBudgetError`` naming the term that does not fit and the largest value that would.
     """
     check_weights(demand.weights, demand.free)
-    room = demand.free - demand.weights - demand.activations
+    room = demand.free - demand.taken
     if room < _bytes(1, demand):
         raise MemoryBudgetError(_activation_message(demand))
     if cache.kv_cache_tokens is not None:
@@ -84,6 +100,7 @@ def plan_memory(cache: CacheConfig, demand: MemoryDemand) -> MemoryLedger:
         weights=demand.weights,
         kv=kv,
         activations=demand.activations,
+        graphs=demand.graphs,
         rest=room - kv,
         num_tokens=num_tokens,
     )
@@ -139,14 +156,14 @@ def _explicit(asked: int, setting: str, room: int, demand: MemoryDemand) -> int:
     if num_tokens > largest:
         raise MemoryBudgetError(
             f"the KV cache does not fit: {setting} takes {_kv_bytes(num_tokens, demand) / GIB:.2f} GiB, and "
-            f"{demand.free / GIB:.2f} GiB free - weights {demand.weights / GIB:.2f} - activations "
-            f"{demand.activations / GIB:.2f} leave {room / GIB:.2f} GiB; the largest that fits is {fits}"
+            f"{demand.free / GIB:.2f} GiB free without {demand.taken_text} leave {room / GIB:.2f} GiB; the largest "
+            f"that fits is {fits}"
         )
     return num_tokens
 
 
 def _automatic(fraction: float, demand: MemoryDemand) -> int:
-    budget = int(demand.free * fraction) - demand.weights - demand.activations
+    budget = int(demand.free * fraction) - demand.taken
     if demand.kv_limit is not None:
         budget = min(budget, demand.kv_limit)
     num_tokens = _tokens(budget, demand)
@@ -154,19 +171,19 @@ def _automatic(fraction: float, demand: MemoryDemand) -> int:
     per_request = -(-demand.max_context_len // page) * page
     num_tokens = min(num_tokens, demand.max_running_requests * per_request)
     if num_tokens < page:
-        least = (demand.weights + demand.activations + _bytes(1, demand)) / demand.free
+        least = (demand.taken + _bytes(1, demand)) / demand.free
         raise MemoryBudgetError(
             f"the KV cache does not fit: memory_fraction={fraction:g} of {demand.free / GIB:.2f} GiB free is "
-            f"{demand.free * fraction / GIB:.2f} GiB, and weights {demand.weights / GIB:.2f} + activations "
-            f"{demand.activations / GIB:.2f} GiB leave less than one page of {page} tokens; it takes "
+            f"{demand.free * fraction / GIB:.2f} GiB, and {demand.taken_text} GiB leave less than one page of {page} "
+            f"tokens; it takes "
             f"memory_fraction={least:.3f} or more, or a size in cache.kv_cache_tokens of at most "
-            f"{_tokens(demand.free - demand.weights - demand.activations, demand)}"
+            f"{_tokens(demand.free - demand.taken, demand)}"
         )
     return num_tokens
 
 
 def _activation_message(demand: MemoryDemand) -> str:
-    room = demand.free - demand.weights - _bytes(1, demand)
+    room = demand.free - demand.weights - demand.graphs - _bytes(1, demand)
     per_token = max(1, demand.activations // max(1, demand.pass_tokens))
     largest = max(0, room // per_token)
     return (

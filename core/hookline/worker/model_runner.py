@@ -35,15 +35,16 @@ class ModelRunner:
         self.attention = attention
         self.kv = kv
         self.lora = lora
-        #: [R, C] int32 slot of each token of each request row.
-        self.req_to_token = platform.zeros((num_rows, max_context_len), torch.int32)
+        #: [R + 1, C] int32 slot of each token of each request row. The last row belongs to no request: all of its
+        #: slots are the sink, for the padding of captured passes.
+        self.req_to_token = platform.zeros((num_rows + 1, max_context_len), torch.int32)
+
+    def write_table(self, tensors: ForwardTensors) -> None:
+        """Enter the slots of a pass; before its forward."""
+        self.req_to_token[tensors.table_rows, tensors.table_cols] = tensors.table_slots.to(torch.int32)
 
     def forward(self, batch: ModelWorkerBatch, inputs: ForwardInputs, tensors: ForwardTensors) -> torch.Tensor:
-        """Hidden states after the final norm, [T, H], of a pass whose ``input_ids`` are filled in.
-
-        Writes the pass's slots into the table first.
-        """
-        self.req_to_token[tensors.table_rows, tensors.table_cols] = tensors.table_slots.to(torch.int32)
+        """Hidden states after the final norm, [T, H], of a pass whose ``input_ids`` are filled in."""
         geometry = AttentionGeometry(
             mode=batch.mode,
             req_to_token=self.req_to_token,

@@ -20,6 +20,7 @@ import torch
 from hookline.batch.worker_batch import ModelWorkerBatch
 from hookline.interfaces.worker import Step, StepResult
 from hookline.platform import Platform, Ticket, WorkQueue
+from hookline.worker.decode_graphs import DecodeGraphs
 from hookline.worker.forward_inputs import ForwardTensors
 from hookline.worker.history import OutputHistory
 from hookline.worker.logprobs import LogprobTensors
@@ -49,18 +50,29 @@ class StepRunner(ABC):
     def launch(self, batch: ModelWorkerBatch) -> Step:
         """Start a pass; see ``hookline.interfaces.worker.Worker.launch``."""
 
+    def prepare(self) -> None:  # noqa: B027 - optional
+        """Weights and KV pool are where they will stay: do what depends on their addresses. Called again whenever
+        they were taken anew."""
+
 
 class AutoregressiveRunner(StepRunner):
     """One forward pass, then one token for each request that is sampled."""
 
     def __init__(
-        self, model: ModelRunner, platform: Platform, queue: WorkQueue, rows: SamplingRows, poolers: RowPoolers
+        self,
+        model: ModelRunner,
+        platform: Platform,
+        queue: WorkQueue,
+        rows: SamplingRows,
+        poolers: RowPoolers,
+        graphs: DecodeGraphs | None = None,
     ) -> None:
         self.model = model
         self.platform = platform
         self.queue = queue
         self.rows = rows
         self.poolers = poolers
+        self.graphs = graphs
         self.tokens = TokenTable(model.req_to_token.shape[0], platform.device)
         self.penalties = PenaltyTable(rows.vocab_size, platform.device)
         self.sampler = Sampler(self.penalties, platform)
@@ -74,6 +86,10 @@ class AutoregressiveRunner(StepRunner):
             )
         self._last = AutoregressiveStep(self, batch)
         return self._last
+
+    def prepare(self) -> None:
+        if self.graphs is not None:
+            self.queue.submit(self.graphs.capture).wait()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -155,7 +171,8 @@ class AutoregressiveStep:
         forward = self._forward = plan.inputs.tensors(tensors)
         if forward.future_index.numel():
             owner.tokens.fill(forward.input_ids, forward.future_index, forward.future_rows)
-        hidden_TH = owner.model.forward(batch, plan.inputs, forward)
+        owner.model.write_table(forward)
+        hidden_TH, logits_TV = self._run_model(forward)
         if batch.pooling is not None:
             self._pool(hidden_TH)
         if plan.input_logprobs is not None:
@@ -164,10 +181,21 @@ class AutoregressiveStep:
         if plan.inputs.sampled.size:
             # A decode samples every row.
             is_whole = plan.inputs.sampled.size == hidden_TH.shape[0]
-            logits_SV = owner.model.compute_logits(hidden_TH if is_whole else hidden_TH[forward.logits_index])
+            if logits_TV is not None:
+                logits_SV = logits_TV if is_whole else logits_TV[forward.logits_index]
+            else:
+                logits_SV = owner.model.compute_logits(hidden_TH if is_whole else hidden_TH[forward.logits_index])
             if plan.output_logprobs is not None:
                 self._logprobs = torch.log_softmax(logits_SV[plan.output_logprobs.index(tensors)], dim=-1)
             self._logits = logits_SV
+
+    def _run_model(self, forward: ForwardTensors) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Hidden states of all tokens, and their logits if they came along."""
+        owner, batch = self._owner, self.batch
+        if owner.graphs is not None and owner.graphs.fits(batch):
+            output = owner.graphs.replay(forward)
+            return output.hidden, output.logits
+        return owner.model.forward(batch, self._plan.inputs, forward), None
 
     def _pool(self, hidden_TH: torch.Tensor) -> None:
         owner, inputs, batch = self._owner, self._plan.inputs, self.batch

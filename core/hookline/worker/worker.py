@@ -60,6 +60,7 @@ class LocalWorker:
     def update_weights(self, path: Path) -> None:
         """Replace the weights; ``ModelError``, and the old ones stay, for a checkpoint that does not fit."""
         self._run(lambda: self._weights.update(path))
+        self._steps.prepare()
 
     def release_memory(self, tags: Iterable[str]) -> None:
         """Give back the memory of "kv" (what was cached is lost) or "weights"; the engine must be idle."""
@@ -73,6 +74,8 @@ class LocalWorker:
                 self._run(self._weights.resume)
             elif not self._kv.is_allocated:
                 self._run(self._kv.allocate)
+        if self._weights.is_loaded and self._kv.is_allocated:
+            self._steps.prepare()
 
     def close(self) -> None:
         """Finish what was launched and give everything back."""
