@@ -53,6 +53,8 @@ OPTIONS = {
         "cpu_threads",
         "deterministic",
         "disable_overlap_schedule",
+        "disable_cuda_graph",
+        "cuda_graph_max_bs",
         "seed",
     ],
     "attention": [
