@@ -9,6 +9,7 @@ import click
 
 from hookline.commands.options import configured_command
 from hookline.commands.plugins_check import check
+from hookline.commands.plugins_matrix import matrix
 from hookline.commands.plugins_new import new
 from hookline.config.sources import LoadedConfig
 from hookline.errors import PluginError
@@ -90,7 +91,7 @@ def why(loaded: LoadedConfig, kind: str, as_json: bool) -> None:
 
 
 list_command.name = "list"
-for command in (new, list_command, show, check, why):
+for command in (new, list_command, show, check, why, matrix):
     plugins.add_command(command)
 
 
