@@ -17,6 +17,7 @@ from hookline.batch.forward_mode import ForwardMode
 from hookline.errors import HooklineError
 from hookline.interfaces.attention import AttentionBackend, AttentionBackendSpec, AttentionEnv, AttentionLayerInfo
 from hookline.interfaces.spec import Requirements
+from hookline.testkit.allowed import allowed_dtypes, allowed_head_dims, allowed_page_sizes, device_of
 from hookline.testkit.attention_cases import (
     DECODES,
     EXTENDS,
@@ -28,11 +29,10 @@ from hookline.testkit.attention_cases import (
     Lengths,
     attention_case,
     layer_info,
-    worst_error,
 )
-from hookline.testkit.allowed import allowed_dtypes, allowed_head_dims, allowed_page_sizes
 from hookline.testkit.attention_graphs import CapturedPass
 from hookline.testkit.device_tensors import on_busy_device, waiting_is_an_error
+from hookline.testkit.exactness import worst_error
 from hookline.testkit.offer_suite import OfferSuite
 from hookline.testkit.properties import examples
 from hookline.testkit.watched_options import watched
@@ -67,11 +67,7 @@ class AttentionSuite(OfferSuite[AttentionBackendSpec]):
     @classmethod
     def device(cls) -> torch.device:
         """Where the tests run; skips the test if there is no such device."""
-        devices = cls.offer().spec.requires.devices
-        device_type = cls.device_type or ("cuda" if devices and "cpu" not in devices else "cpu")
-        if device_type == "cuda" and not torch.cuda.is_available():
-            pytest.skip("needs a CUDA device")
-        return torch.device(device_type)
+        return device_of(cls.offer().spec.requires, cls.device_type)
 
     @classmethod
     def backend(cls, case: AttentionCase, **env: Any) -> AttentionBackend:

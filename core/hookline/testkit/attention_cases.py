@@ -322,12 +322,3 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, layer: AttentionLayerInfo, 
     else:
         weights = torch.softmax(scores, -1)
     return torch.einsum("nql,lnd->qnd", weights, v64)
-
-
-def worst_error(got: Tensor, expected: Tensor) -> float:
-    """The largest error of any row, relative to the row's largest element; infinite where a number is missing.
-
-    A row is the last dimension: one head of one token.
-    """
-    error = (got.cpu().double() - expected).abs().amax(-1) / expected.abs().amax(-1).clamp_min(1e-6)
-    return float(error.nan_to_num(nan=float("inf")).max()) if error.numel() else 0.0
