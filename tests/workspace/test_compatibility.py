@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hookline.cli import main
+from hookline.commands.plugins import plugins
 from hookline.commands.plugins_matrix import render_tree
 from tests.factories.distributions import hook, install, only
 
@@ -38,9 +38,8 @@ def test_the_matrix_of_what_is_installed(
     )
     only(monkeypatch, [tmp_path])
     out = tmp_path / "matrix.md"
-    with pytest.raises(SystemExit) as info:
-        main(["plugins", "matrix", "--out", str(out)])
-    assert (info.value.code, capsys.readouterr().out) == (0, "")
+    plugins.main(["matrix", "--out", str(out)], standalone_mode=False)
+    assert capsys.readouterr().out == ""
     lines = out.read_text().splitlines()
     assert "| mine | fake-mine | attention_backends, ops | 1 |" in lines
     head = "name | plugin | api_version | devices | compute capability | dtypes | head dims | page sizes | packages"
