@@ -29,22 +29,22 @@ ALLOWED: dict[str, list[Any]] = {
     "logit_bias": [None, {}, {"5": 1}, {5: -100.0}, {5: math.inf}],
 }
 REFUSED: dict[str, list[Any]] = {
-    "max_new_tokens": [-1, 1.5, True, "3"],
+    "max_new_tokens": [-1, 1.5, True, "3", 2**31],
     "min_new_tokens": [-1, 129, None],
-    "temperature": [-0.1, math.nan, math.inf, "1", None, True],
+    "temperature": [-0.1, math.nan, math.inf, "1", None, True, 10**400],
     "top_p": [0, 1.0001, math.nan, -1],
-    "top_k": [0, -2, 1.0, True],
+    "top_k": [0, -2, 1.0, True, 2**31],
     "min_p": [-0.1, 1.1, math.nan],
     "frequency_penalty": [-2.1, 2.1, math.nan, None],
     "presence_penalty": [2.5, math.inf],
     "repetition_penalty": [0, -1, 2.1, math.nan],
     "n": [0, 129, 1.0],
     "seed": [2**63, -(2**63) - 1, 0.5, True],
-    "stream_interval": [0, -1],
+    "stream_interval": [0, -1, 2**31],
     "stop": [5, [""], ["a", 1], ["a"] * 10_000, "x" * 1025],
     "stop_regex": [[None]],
     "stop_token_ids": [[-1], ["a"], 5, [True]],
-    "logit_bias": [{"a": 1}, {-1: 1}, {1: math.nan}, {1: "x"}, {1: True}, [1]],
+    "logit_bias": [{"a": 1}, {-1: 1}, {1: math.nan}, {1: "x"}, {1: True}, {1: 10**400}, [1]],
 }
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from hookline.errors import RequestError
 
@@ -14,6 +14,8 @@ MAX_STOP_STRINGS = 64
 MAX_STOP_LENGTH = 1024
 MAX_CHOICES = 128
 _GREEDY_BELOW = 1e-6
+#: Bound of integers that have no other: they travel and are stored in fixed width.
+_MAX_INT = 2**31 - 1
 _GRAMMAR_FIELDS = ("json_schema", "regex", "ebnf", "structural_tag")
 
 
@@ -181,7 +183,7 @@ def _bias(value: object) -> dict[int, float]:
             token = int(key)
         except (TypeError, ValueError):
             token = -1
-        if token < 0 or isinstance(bias, bool) or not isinstance(bias, (int, float)) or math.isnan(bias):
+        if token < 0 or not _is_number(bias) or math.isnan(bias):
             raise RequestError(
                 f"logit_bias must map token ids (integers from 0) to numbers, not {key!r}: {bias!r}",
                 param="logit_bias",
@@ -194,15 +196,21 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _integer(name: str, value: object, low: int, high: int | None = None) -> None:
-    if _is_int(value) and low <= value and (high is None or value <= high):  # type: ignore[operator]
+def _is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a number that a float can hold. JSON's integers have any size."""
+    if isinstance(value, float):
+        return True
+    return _is_int(value) and abs(value) < 2**1023  # type: ignore[arg-type]
+
+
+def _integer(name: str, value: object, low: int, high: int = _MAX_INT) -> None:
+    if _is_int(value) and low <= value <= high:  # type: ignore[operator]
         return
-    allowed = f"at least {low}" if high is None else f"from {low} to {high}"
-    raise RequestError(f"{name} must be an integer {allowed}, not {value!r:.40}", param=name)
+    raise RequestError(f"{name} must be an integer from {low} to {high}, not {value!r:.40}", param=name)
 
 
 def _number(name: str, value: object, low: float, high: float | None, *, open_low: bool = False) -> None:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+    if _is_number(value) and math.isfinite(value):
         above = value > low if open_low else value >= low
         if above and (high is None or value <= high):
             return

@@ -53,6 +53,13 @@ def test_client_keeps_its_request_id(builder: RequestBuilder) -> None:
     assert [one.rid for one in builder.build(_request(rid="mine"))] == ["mine"]
 
 
+@pytest.mark.parametrize("priority", [2**31, -(2**31), 10**400])
+def test_a_priority_that_cannot_travel_is_refused(builder: RequestBuilder, priority: int) -> None:
+    assert builder.build(_request(priority=-5))[0].priority == -5
+    with pytest.raises(RequestError, match="priority must be an integer from -2147483647 to 2147483647"):
+        builder.build(_request(priority=priority))
+
+
 def test_choices_have_ids_of_their_own(builder: RequestBuilder) -> None:
     built = builder.build(_request(rid="mine", params={"n": 3, "seed": 1}))
     assert [one.rid for one in built] == ["mine#0", "mine#1", "mine#2"]

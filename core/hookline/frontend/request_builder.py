@@ -69,6 +69,7 @@ class RequestBuilder:
         params = request.sampling_params
         if request.rid is not None:
             self._checks.rid(request.rid)
+        self._checks.priority(request.priority)
         adapter = self.models.adapter_of(request.model)
         pooling = None if request.pooling is None else self._checks.pooling(request.pooling)
         self._checks.sampling(params)

@@ -18,6 +18,8 @@ from hookline.sampling_params import SamplingParams
 from hookline.text.stop_regex import StopRegex
 
 MAX_RID_LENGTH = 256
+#: It travels as an integer of fixed width.
+MAX_PRIORITY = 2**31 - 1
 MAX_TOP_LOGPROBS = 128
 MAX_LOGPROB_TOKEN_IDS = 1024
 #: (positions) x (log-probabilities at each): bounds the answer of one request to some 100 MB.
@@ -41,6 +43,14 @@ class RequestChecks:
         if not isinstance(rid, str) or not 0 < len(rid) <= MAX_RID_LENGTH or not rid.isprintable():
             raise RequestError(
                 f"rid must be a string of 1 to {MAX_RID_LENGTH} printable characters, not {rid!r:.80}", param="rid"
+            )
+
+    def priority(self, priority: int) -> None:
+        """A client's priority."""
+        if not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
+            raise RequestError(
+                f"priority must be an integer from -{MAX_PRIORITY} to {MAX_PRIORITY}, not {priority!r:.40}",
+                param="priority",
             )
 
     def token_ids(self, ids: Sequence[int], field: str) -> None:
