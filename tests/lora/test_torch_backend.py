@@ -1,4 +1,4 @@
-"""The torch LoRA backend against weights that peft has merged, alone and mixed in one batch."""
+"""The torch LoRA backend on adapters that peft wrote, against weights that peft has merged."""
 
 from __future__ import annotations
 
@@ -98,68 +98,6 @@ def test_an_adapter_gives_the_logits_of_merged_weights(
     assert_close(got["plain"], plain)
 
 
-@pytest.mark.parametrize("deterministic", [False, True])
-def test_several_adapters_and_the_base_model_share_every_pass(
-    deterministic: bool, checkpoint: Callable[[str], Path], tmp_path: Path
-) -> None:
-    base = checkpoint("qwen3")
-    adapters = {
-        "wide": make_adapter(base, tmp_path / "wide", seed=1, r=8, target_modules=ALL),
-        "narrow": make_adapter(base, tmp_path / "narrow", seed=2, r=2, target_modules=["q_proj", "down_proj"]),
-    }
-    harness = with_adapters(base, adapters, deterministic=deterministic)
-    harness.adapters = {"r0": 1, "r2": 2, "r3": 1}
-    models = {"r0": "wide", "r1": None, "r2": "narrow", "r3": "wide"}
-    prompts = {
-        name: ids_of(length, seed) for seed, (name, length) in enumerate(zip(models, (9, 4, 17, 1), strict=True))
-    }
-    output = harness.greedy(prompts, 16)
-    for name, adapter in models.items():
-        logits = reference(base, None if adapter is None else adapters[adapter])
-        ids = prompts[name]
-        expected = logits(ids + output[name])[len(ids) - 1 : -1].argmax(-1).tolist()
-        assert output[name] == expected
-
-
-def test_a_pass_of_one_adapter_alone(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
-    base = checkpoint("qwen3")
-    adapter = make_adapter(base, tmp_path / "a", target_modules=ALL)
-    harness = with_adapters(base, {"other": make_adapter(base, tmp_path / "b", seed=3), "a": adapter})
-    harness.adapters = {"x": 2, "y": 2}
-    batch = {"x": ids_of(6), "y": ids_of(11, 1)}
-    got = harness.step(batch, all_logits=True)
-    for name, ids in batch.items():
-        assert_close(got[name], reference(base, adapter)(ids))
-
-
-def test_a_slot_that_is_loaded_again_keeps_nothing_of_its_last_tenant(
-    checkpoint: Callable[[str], Path], tmp_path: Path
-) -> None:
-    base = checkpoint("qwen3")
-    first = make_adapter(base, tmp_path / "first", seed=1, r=8, target_modules=ALL)
-    second = make_adapter(base, tmp_path / "second", seed=2, r=2, target_modules=["o_proj"])
-    harness = with_adapters(base, {"first": first})
-    assert harness.lora is not None
-    harness.lora.load(1, "second", second)
-    harness.adapters = {"x": 1, "y": 1}
-    ids = ids_of(8)
-    assert_close(harness.step({"x": ids}, all_logits=True)["x"], reference(base, second)(ids))
-    harness.lora.unload(1)
-    assert_close(harness.step({"y": ids}, all_logits=True)["y"], reference(base, None)(ids))
-
-
-def test_a_failed_load_leaves_the_slot_as_it_was(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
-    base = checkpoint("qwen3")
-    good = make_adapter(base, tmp_path / "good", target_modules=ALL)
-    harness = with_adapters(base, {"good": good})
-    assert harness.lora is not None
-    with pytest.raises(ModelError):
-        harness.lora.load(1, "wide", make_adapter(base, tmp_path / "wide", r=32))
-    harness.adapters = {"x": 1}
-    ids = ids_of(8)
-    assert_close(harness.step({"x": ids}, all_logits=True)["x"], reference(base, good)(ids))
-
-
 def test_what_the_model_cannot_take_is_refused(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     base = checkpoint("qwen3")
     backend = with_adapters(base, {}).lora
@@ -188,19 +126,3 @@ def test_adapters_of_experts_are_refused(checkpoint: Callable[[str], Path], tmp_
     )
     with pytest.raises(ModelError, match=r"stacked experts \(target_parameters\)"):
         backend.load(1, "experts", adapter)
-
-
-def test_a_layer_without_a_delta_is_untouched(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
-    base = checkpoint("qwen3")
-    harness = with_adapters(base, {"a": make_adapter(base, tmp_path / "a", target_modules=["o_proj"])})
-    layer = harness.model.linears["model.layers.0.mlp.down_proj"]
-    x = torch.randn(3, 96)
-    plan = harness.lora.plan([1], _one_request(3)) if harness.lora is not None else None
-    assert torch.equal(layer.forward(x, plan), layer.forward(x, None))
-
-
-def _one_request(length: int) -> Any:
-    class Geometry:
-        extend_lens_cpu = (length,)
-
-    return Geometry()
