@@ -98,7 +98,7 @@ class BatchSchedulerSuite(OfferSuite[SchedulerSpec]):
         bench.run()
         bench.check_output()
 
-    @examples(10)
+    @examples(20)
     @given(data=st.data())
     def test_a_replay_makes_the_same_passes(self, data: st.DataObject, fake_checkpoint: Path) -> None:
         workload = data.draw(workloads([*ORDERS, *self.policies]))
@@ -116,9 +116,9 @@ class BatchSchedulerSuite(OfferSuite[SchedulerSpec]):
 
     @both_loops
     @with_and_without_cache
-    @pytest.mark.parametrize("page_size", [1, 16])
+    @pytest.mark.parametrize(("page_size", "num_slots"), [(1, 128), (16, 256)])
     def test_running_out_of_slots_loses_nothing(
-        self, page_size: int, cache: bool, overlap: bool, fake_checkpoint: Path
+        self, page_size: int, num_slots: int, cache: bool, overlap: bool, fake_checkpoint: Path
     ) -> None:
         """Little to admit and much to come: whoever admits all of it must throw somebody out."""
         jobs = [
@@ -127,7 +127,7 @@ class BatchSchedulerSuite(OfferSuite[SchedulerSpec]):
         ]
         workload = Workload(
             jobs=tuple(jobs),
-            num_slots=128,
+            num_slots=num_slots,
             page_size=page_size,
             cache=cache,
             overlap=overlap,

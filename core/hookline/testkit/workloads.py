@@ -31,7 +31,7 @@ ORDERS = {
 #: Prompts of different requests begin with up to so many tokens of this.
 _SHARED = tuple(random.Random(0).choices(range(VOCAB_SIZE), k=60))
 #: Passes that a workload may take for each of its tokens: retracted requests are computed again.
-_PASSES_PER_TOKEN = 8
+_PASSES_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,10 @@ class Job:
     """One request."""
 
     rid: str
-    prompt: tuple[int, ...]
+    #: Not shown, or nobody could read a workload that a scheduler failed on.
+    prompt: tuple[int, ...] = field(repr=False)
+    #: What the prompt is made of.
+    about: str = ""
     max_new_tokens: int
     ignore_eos: bool = True
     priority: int = 0
@@ -277,6 +280,7 @@ def _jobs(rows: Sequence[tuple[int, int, int, bool, int, int, int | None]]) -> t
         Job(
             rid=f"r{i}",
             prompt=(*_SHARED[:shared], *own.choices(range(VOCAB_SIZE), k=num_own)),
+            about=f"{shared} shared and {num_own} own tokens",
             max_new_tokens=output,
             ignore_eos=ignore_eos,
             priority=priority,
