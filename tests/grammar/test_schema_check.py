@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from hookline.errors import RequestError
 from hookline.interfaces.grammar import GrammarBackend
+from hookline.testkit.grammar_walks import environment, random_output, spell
 from hookline.testkit.tokenizers import byte_level_bpe
 from hookline.text.tokenizer import load_tokenizer
 from hookline_grammar import outlines, xgrammar
 from hookline_grammar.json_patterns import unsafe_piece
 from hookline_grammar.schema_check import MAX_DEPTH, parse_json
-from tests.factories.grammars import environment, random_output, spell
 from tests.factories.json_schemas import random_schema
 
 INTEGER = {"type": "integer"}
@@ -177,7 +177,7 @@ def test_a_schema_is_refused_or_followed(backends: dict[str, GrammarBackend], na
         compiled = backend.compile("json_schema", json.dumps(schema))
     except RequestError:
         return
-    ids = random_output(backend, compiled.matcher(), random, hurry_after=random.choice([0, 5, 25]))
+    ids = random_output(backend.env, compiled.matcher(), random, hurry_after=random.choice([0, 5, 25]))
     try:
         document = spell(backend.env.tokenizer, ids).decode()
     except UnicodeDecodeError:

@@ -9,11 +9,11 @@ from random import Random
 import pytest
 
 from hookline.errors import RequestError
+from hookline.testkit.grammar_walks import accepts, environment, random_output, spell
 from hookline.testkit.tokenizers import byte_level_bpe
 from hookline.text.tokenizer import Tokenizer, load_tokenizer
 from hookline_grammar.options import GrammarOptions
 from hookline_grammar.xgrammar import XGrammarBackend
-from tests.factories.grammars import accepts, environment, random_output, spell
 
 TAGS = {
     "type": "structural_tag",
@@ -61,7 +61,7 @@ def test_ebnf_is_followed(backend: XGrammarBackend, tokenizer: Tokenizer) -> Non
     assert accepts(compiled.matcher(), tokenizer, "(a),((a))")
     assert not accepts(compiled.matcher(), tokenizer, "((a)")
     for seed in range(5):
-        text = spell(tokenizer, random_output(backend, compiled.matcher(), Random(seed), hurry_after=10)).decode()
+        text = spell(tokenizer, random_output(backend.env, compiled.matcher(), Random(seed), hurry_after=10)).decode()
         assert text.count("(") == text.count(")") > 0
 
 
@@ -113,7 +113,7 @@ def test_a_rule_that_matches_nothing_ends_the_request_that_meets_it(
     matcher = backend.compile("ebnf", 'root ::= "a" dead\ndead ::= dead').matcher()
     assert matcher.accept_token(tokenizer.encode("a")[0])
     with pytest.raises(RequestError, match="allows no token here"):
-        random_output(backend, matcher, Random(0), hurry_after=0)
+        random_output(backend.env, matcher, Random(0), hurry_after=0)
 
 
 def test_any_object_is_an_object(backend: XGrammarBackend, tokenizer: Tokenizer) -> None:
@@ -121,7 +121,7 @@ def test_any_object_is_an_object(backend: XGrammarBackend, tokenizer: Tokenizer)
     assert accepts(compiled.matcher(), tokenizer, '{"any": ["thing", {"x": null}], "y": 1.5e3}')
     assert not accepts(compiled.matcher(), tokenizer, "[1]")
     for seed in range(10):
-        ids = random_output(backend, compiled.matcher(), Random(seed), hurry_after=20)
+        ids = random_output(backend.env, compiled.matcher(), Random(seed), hurry_after=20)
         assert isinstance(json.loads(spell(tokenizer, ids).decode(errors="replace")), dict)
 
 

@@ -1,0 +1,201 @@
+"""Grammars of every kind, with texts that belong to them, texts that do not, and a judge of all others."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+#: The grammar fields of SamplingParams.
+KINDS = ("json_schema", "regex", "ebnf", "structural_tag")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrammarCase:
+    """One grammar and its language."""
+
+    kind: str
+    source: str
+    accepted: Sequence[str]
+    refused: Sequence[str]
+    #: Whether a text belongs to the language, told by something else than a grammar backend.
+    judge: Callable[[str], bool]
+    #: From where random outputs go on, beside the start.
+    beginnings: Sequence[str] = ()
+
+    @property
+    def id(self) -> str:
+        """As ``refuses`` names it."""
+        return f"{self.kind}:{self.source}"
+
+
+def regex_case(source: str, accepted: Sequence[str], refused: Sequence[str]) -> GrammarCase:
+    """A pattern that the whole output has to match; judged by ``re``."""
+
+    def judge(text: str) -> bool:
+        return re.fullmatch(source, text) is not None
+
+    return GrammarCase(kind="regex", source=source, accepted=accepted, refused=refused, judge=judge)
+
+
+def schema_case(schema: dict[str, Any], accepted: Sequence[str], refused: Sequence[str]) -> GrammarCase:
+    """A JSON schema; judged by the jsonschema package."""
+    source = json.dumps(schema)
+    judge = functools.partial(_follows, schema)
+    return GrammarCase(kind="json_schema", source=source, accepted=accepted, refused=refused, judge=judge)
+
+
+def _follows(schema: dict[str, Any], text: str) -> bool:
+    import jsonschema  # type: ignore[import-untyped]
+
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return False
+    return bool(jsonschema.Draft202012Validator(schema).is_valid(document))
+
+
+def _are_nested(text: str) -> bool:
+    """``(a)``, ``((a))``, … with commas between."""
+    parts = [re.fullmatch(r"(\(+)a(\)+)", part) for part in text.split(",")]
+    return all(part is not None and len(part[1]) == len(part[2]) for part in parts)
+
+
+def _holds_good_tags(text: str) -> bool:
+    """Free text in which ``<f=`` begins ``<f=a>{"x": 1}</f>`` and nothing else."""
+    while "<f=" in text:
+        text = text[text.index("<f=") :]
+        if not text.startswith("<f=a>"):
+            return False
+        try:
+            document, end = json.JSONDecoder().raw_decode(text[5:].lstrip())
+        except ValueError:
+            return False
+        text = text[5:].lstrip()[end:].lstrip()
+        if not isinstance(document, dict) or not isinstance(document.get("x"), int) or not text.startswith("</f>"):
+            return False
+    return True
+
+
+_LEAF = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+_X = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+_TAGGED = ["free text, no tag", 'before <f=a>{"x": 1}</f> after', '<f=a>{"x": -20}</f><f=a>{"x": 3}</f>', ""]
+_UNTAGGED = ['before <f=a>{"y": 1}</f>', "<f=b>", '<f=a>{"x": 1}', '<f=a>{"x": "1"}</f>']
+
+REGEXES = (
+    regex_case("ab+c", ["abc", "abbbbc"], ["ac", "ab", "abcc", "xabc", ""]),
+    regex_case("(yes|no)", ["yes", "no"], ["ye", "yesno", "YES"]),
+    regex_case(r"[0-9]{1,3}(\.[0-9][0-9])?", ["7", "123.45"], ["1234", "1.5", "."]),
+    regex_case("[A-Z ]{2,4}", ["A B", "    "], ["A", "ABCDE", "a b"]),
+    regex_case("é|漢字|😀", ["é", "漢字", "😀"], ["e", "漢", "漢字字", ""]),
+    regex_case(r"[A-Z][a-z]* (the|be)", ["To be", "T the"], ["to be", "To  be", "To bee"]),
+    regex_case("(ab|ba)*!", ["!", "abba!"], ["aba!", "", "ab"]),
+    regex_case("a{0,3}", ["", "a", "aaa"], ["aaaa", "b"]),
+    # What special tokens are called is text like any other; the tokens are not.
+    regex_case("[<|>a-z_]+", ["<|im_end|>", "<s>", "<tool>"], ["", "A"]),
+)
+SCHEMAS = (
+    schema_case(
+        {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}}, "required": ["a"]},
+        ['{"a": -3, "b": "x\\n é"}', '{"a":0}', '{"a": 1, "b": "漢字"}'],
+        ['{"a": "1"}', '{"b": "x"}', '{"a": 0', "[]", ""],
+    ),
+    schema_case(
+        {"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 3},
+        ["[true, false]", "[true]"],
+        ["[]", "[1]", "[true, true, true, true]"],
+    ),
+    schema_case(
+        {"enum": ["red", "Grüß", 7, None, {"x": [1]}]}, ['"red"', '"Grüß"', "7", "null"], ['"green"', "8", "red"]
+    ),
+    schema_case({"type": "string", "enum": ["on", "off"]}, ['"on"', '"off"'], ["on", '"o"']),
+    schema_case(
+        {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "null"}}]},
+        ["12", "[null]", "[]"],
+        ["[1]", "null"],
+    ),
+    schema_case({"type": "string", "minLength": 2, "maxLength": 6}, ['"ab"', '"abcdef"'], ['"a"', '"abcdefg"', "ab"]),
+    schema_case({"type": ["integer", "null"]}, ["0", "-12", "null"], ['"0"', "01", "nul"]),
+    schema_case(
+        {
+            "$defs": {"leaf": _LEAF},
+            "type": "object",
+            "properties": {"leaves": {"type": "array", "items": {"$ref": "#/$defs/leaf"}, "maxItems": 2}},
+            "required": ["leaves"],
+            "additionalProperties": False,
+        },
+        ['{"leaves": [{"n": 1}, {"n": 2}]}', '{"leaves": []}'],
+        ['{"leaves": [{"n": 1}, {"n": 2}, {"n": 3}]}', '{"leaves": [{}]}', "{}"],
+    ),
+)
+EBNFS = (
+    GrammarCase(
+        kind="ebnf",
+        source='root ::= pair ("," pair)*\npair ::= "(" ("a" | pair) ")"',
+        accepted=["(a)", "(a),((a))", "((((a))))"],
+        refused=["((a)", "(a),", "a", ""],
+        judge=_are_nested,
+    ),
+    GrammarCase(
+        kind="ebnf",
+        source='root ::= "no" | "yes" " " [0-9]+ "é"?',
+        accepted=["no", "yes 12", "yes 7é"],
+        refused=["yes", "yes é", "no 1"],
+        judge=lambda text: re.fullmatch("no|yes [0-9]+é?", text) is not None,
+    ),
+)
+STRUCTURAL_TAGS = (
+    GrammarCase(
+        kind="structural_tag",
+        source=json.dumps(
+            {
+                "type": "structural_tag",
+                "format": {
+                    "type": "triggered_tags",
+                    "triggers": ["<f="],
+                    "tags": [
+                        {
+                            "type": "tag",
+                            "begin": "<f=a>",
+                            "content": {"type": "json_schema", "json_schema": _X},
+                            "end": "</f>",
+                        }
+                    ],
+                },
+            }
+        ),
+        accepted=_TAGGED,
+        refused=_UNTAGGED,
+        judge=_holds_good_tags,
+        beginnings=["so <f=", '<f=a>{"x": '],
+    ),
+    GrammarCase(
+        kind="structural_tag",
+        source=json.dumps({"structures": [{"begin": "<f=a>", "schema": _X, "end": "</f>"}], "triggers": ["<f="]}),
+        accepted=_TAGGED,
+        refused=_UNTAGGED,
+        judge=_holds_good_tags,
+        beginnings=["so <f=", '<f=a>{"x": '],
+    ),
+)
+CASES = (*REGEXES, *SCHEMAS, *EBNFS, *STRUCTURAL_TAGS)
+
+#: Sources that are no grammars, by kind.
+BAD_SOURCES: dict[str, tuple[str, ...]] = {
+    "regex": ("(a", "[a", "a)", "*a"),
+    "json_schema": (
+        "{",
+        '"text"',
+        '{"type": "strin"}',
+        '{"type": 5}',
+        '{"type": "object", "properties": [1]}',
+        '{"$ref": "#/$defs/missing"}',
+        '{"type": "string", "pattern": "("}',
+        "[" * 100_000,
+    ),
+    "ebnf": ("root ::= ", 'foo ::= "a"', "root ::= nothing", 'root ::= "a'),
+    "structural_tag": ("x", "{}", '{"structures": [], "triggers": 5}', '{"structures": [{}], "triggers": ["a"]}'),
+}
