@@ -81,19 +81,6 @@ async def test_unknown_routes_and_documentation_need_the_key_too() -> None:
             assert (await client.get(path)).status_code == 401, path
 
 
-async def test_every_control_route_needs_the_admin_key() -> None:
-    serving = FakeServing()
-    async with http(make_app(serving, admin_key="admin-key")) as client:
-        for path in (
-            "/flush_cache",
-            "/update_weights_from_disk",
-            "/release_memory_occupation",
-            "/resume_memory_occupation",
-        ):
-            assert (await client.post(path, json={"model_path": "/m"})).status_code == 401, path
-    assert not serving.control_calls
-
-
 async def test_aborting_everything_needs_the_rights_of_control_routes() -> None:
     serving = FakeServing()
     async with http(make_app(serving, api_key="user-key", admin_key="admin-key")) as client:

@@ -6,15 +6,13 @@ from typing import Any
 
 import pytest
 
-from hookline.errors import RequestError
 from hookline.interfaces.api import Chunk, GenerateRequest
 from hookline.messages.outputs import FinishReason, RequestStats, TokenLogprob
+from hookline.testkit.api_calls import read_events
 from hookline.testkit.fake_serving import ADAPTER, END_ID, MODEL, Reply, refuse
 from hookline.testkit.in_process import http
 from hookline.testkit.splits import all_ways
-from tests.factories.asgi import post_and_leave
 from tests.factories.fake_serving import ChatServing, make_app
-from tests.factories.sse import read_events
 
 _PATH = "/v1/chat/completions"
 _HI = [{"role": "user", "content": "Hi"}]
@@ -494,25 +492,7 @@ async def test_a_model_that_is_not_served_is_a_404() -> None:
     assert (error["code"], error["param"]) == ("model_not_found", "model")
 
 
-async def test_an_error_of_the_engine_is_a_status_before_the_stream_and_an_event_in_it() -> None:
-    early = ChatServing(replies=[refuse("too long", code="context_length_exceeded")])
-    assert (await _chat(early, 400, stream=True))["error"]["code"] == "context_length_exceeded"
-    failure = RequestError("the scheduler ended", status_code=503, code="shutting_down")
-    events = await _stream(ChatServing(replies=[Reply(break_after=2, failure=failure)]))
-    assert events[-1] == {
-        "error": {"message": "the scheduler ended", "type": "overloaded_error", "param": None, "code": "shutting_down"}
-    }
-
-
 async def test_a_choice_that_was_aborted_on_purpose_ends_with_abort() -> None:
     finish = FinishReason(type="abort", message="aborted", status_code=499)
     (choice,) = (await _chat(ChatServing(replies=[Reply(text="so far", finish=finish)])))["choices"]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("so far", "abort")
-
-
-@pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_leaves_aborts_the_request(stream: bool) -> None:
-    serving = ChatServing(replies=[Reply(break_after=1 if stream else 0)])
-    body = {"messages": _HI, "stream": stream, "n": 2, "rid": "mine"}
-    await post_and_leave(make_app(serving), _PATH, body, leave=serving.hanging)
-    assert serving.aborted == ["mine"]

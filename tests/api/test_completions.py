@@ -6,11 +6,10 @@ import pytest
 
 from hookline.messages.outputs import FinishReason
 from hookline.messages.requests import LogprobRequest
+from hookline.testkit.api_calls import read_events
 from hookline.testkit.fake_serving import END_ID, MODEL, FakeServing, Reply, refuse
 from hookline.testkit.in_process import http
-from tests.factories.asgi import post_and_leave
 from tests.factories.fake_serving import make_app
-from tests.factories.sse import read_events
 
 _PATH = "/v1/completions"
 
@@ -190,18 +189,3 @@ async def test_one_bad_prompt_fails_the_request(stream: bool) -> None:
     answer = await _complete(serving, 400, prompt=["a", "b"], stream=stream)
     assert answer["error"]["code"] == "context_length_exceeded"
     assert len(serving.aborted) == 2
-
-
-async def test_a_failure_in_the_stream_ends_it() -> None:
-    finish = FinishReason(type="abort", message="no memory", status_code=503, code="overloaded")
-    events = await _stream(FakeServing(replies=[Reply(text="ab", finish=finish)]))
-    assert events[0]["choices"][0]["text"] == "a"
-    assert events[-1]["error"]["message"] == "no memory"
-
-
-@pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_leaves_aborts_every_prompt(stream: bool) -> None:
-    serving = FakeServing(replies=[Reply(break_after=1 if stream else 0)])
-    body = {"prompt": ["a", "b"], "stream": stream, "rid": "mine"}
-    await post_and_leave(make_app(serving), _PATH, body, leave=serving.hanging)
-    assert sorted(map(str, serving.aborted)) == ["mine-0", "mine-1"]

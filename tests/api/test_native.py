@@ -7,11 +7,10 @@ import pytest
 from hookline.errors import RequestError
 from hookline.messages.outputs import FinishReason
 from hookline.messages.requests import LogprobRequest, PoolingRequest
+from hookline.testkit.api_calls import read_events
 from hookline.testkit.fake_serving import ADAPTER, END_ID, MAX_MODEL_LEN, FakeServing, Reply, refuse
 from hookline.testkit.in_process import http
-from tests.factories.asgi import post_and_leave
 from tests.factories.fake_serving import make_app
-from tests.factories.sse import read_events
 
 
 async def _post(serving: FakeServing, path: str, body: dict[str, Any], status: int = 200) -> Any:
@@ -187,15 +186,6 @@ async def test_an_error_of_one_prompt_is_the_requests_and_ends_the_others(stream
     assert sorted(map(str, serving.aborted)) == ["ra", "rb"]
 
 
-async def test_a_choice_that_the_engine_gives_up_is_an_error() -> None:
-    finish = FinishReason(type="abort", message="bad grammar", status_code=400, code="invalid_grammar")
-    serving = FakeServing(replies=[Reply(finish=finish)])
-    assert (await _post(serving, "/generate", {"text": "a"}, 400))["error"]["code"] == "invalid_grammar"
-    async with http(make_app(serving)) as client:
-        *_, last = read_events(await client.post("/generate", json={"text": "a", "stream": True}))
-    assert last["error"]["message"] == "bad grammar"
-
-
 async def test_a_choice_that_was_aborted_on_purpose_is_an_answer() -> None:
     finish = FinishReason(type="abort", message="aborted by the client", status_code=499, code="aborted")
     item = await _post(FakeServing(replies=[Reply(text="so far", finish=finish)]), "/generate", {"text": "a"})
@@ -307,15 +297,3 @@ async def test_state_routes() -> None:
             answer = await client.get(path)
             assert (answer.status_code, answer.json()["reason"]) == (503, reason)
         assert (await client.get("/live")).status_code == 200
-
-
-# --- disconnects ---
-
-
-@pytest.mark.parametrize(("path", "stream"), [("/generate", False), ("/generate", True), ("/encode", False)])
-async def test_a_client_that_leaves_aborts_every_prompt(path: str, stream: bool) -> None:
-    serving = FakeServing(replies=[Reply(break_after=1 if stream else 0)])
-    body: dict[str, Any] = {"text": ["a", "b"], "rid": ["ra", "rb"]} | ({"stream": True} if stream else {})
-    sent = await post_and_leave(make_app(serving), path, body, leave=serving.hanging)
-    assert sorted(map(str, serving.aborted)) == ["ra", "rb"]
-    assert not any(b"[DONE]" in message.get("body", b"") for message in sent)

@@ -61,9 +61,11 @@ class Reply:
     finish: FinishReason = STOP
     #: Raised before the first chunk.
     error: Exception | None = None
-    #: After so many pieces ``failure`` is raised, or nothing ever comes again if that is ``None``.
+    #: After so many pieces ``failure`` is raised; if that is ``None`` the rest comes when ``release`` is set,
+    #: or never. An answer that is not streamed is one piece.
     break_after: int | None = None
     failure: Exception | None = None
+    release: asyncio.Event | None = None
     embedding: list[float] | None = None
 
 
@@ -109,6 +111,7 @@ class FakeServing:
         try:
             await asyncio.sleep(0)
             self.check_model(request.model)
+            _check_ids(request.input_ids or (), "input_ids")
             for reply in replies:
                 if reply.error is not None:
                     raise reply.error
@@ -144,7 +147,7 @@ class FakeServing:
                 if reply.failure is not None:
                     raise reply.failure
                 self.hanging.set()
-                await asyncio.Event().wait()
+                await (reply.release or asyncio.Event()).wait()
             is_last = number >= len(pieces) - 1
             ids = list(piece.encode())
             if is_last and finish.matched == END_ID:
@@ -239,6 +242,7 @@ class FakeServing:
         return list(text.encode())
 
     async def detokenize(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        _check_ids(ids, "tokens")
         end = b"" if skip_special_tokens else b"<|end|>"
         return b"".join(end if token == END_ID else bytes([token]) for token in ids).decode(errors="replace")
 
@@ -300,10 +304,18 @@ def _cut(reply: Reply, params: SamplingParams) -> tuple[str, FinishReason]:
         end, stop = min(found)
         text, finish = text[:end], FinishReason(type="stop", matched=stop)
     limit = params.max_new_tokens
+    if finish.type == "abort":
+        return text, finish
     if limit is not None and len(text.encode()) >= limit and not found:
         text = codecs.getincrementaldecoder("utf-8")("ignore").decode(text.encode()[:limit])
         finish = FinishReason(type="length")
     return text, finish
+
+
+def _check_ids(ids: Sequence[int], field: str) -> None:
+    for token in ids:
+        if not 0 <= token <= END_ID:
+            raise RequestError(f"{field} holds {token}, but token ids go from 0 to {END_ID}", param=field)
 
 
 def _logprob(token: int, top: int, chosen: Sequence[int]) -> TokenLogprob:
