@@ -206,7 +206,7 @@ def test_the_prefix_of_distributions_makes_no_near_miss(tmp_path: Path, monkeypa
     only(monkeypatch, [tmp_path])
     with pytest.raises(PluginError, match=r"'hookline-policy' is not installed; pip install 'hookline-policy'$"):
         load_plugins(required=["hookline-policy"])
-    with pytest.raises(PluginError, match=r"'hookline-apis' is not installed; did you mean 'api'\?$"):
+    with pytest.raises(PluginError, match=r"; did you mean 'api'\? If not, pip install 'hookline-apis'$"):
         load_plugins(required=["hookline-apis"])
 
 

@@ -270,8 +270,8 @@ class _Loader:
         bare = wanted.name.removeprefix(_PREFIX)
         near = near_miss(bare, {name.removeprefix(_PREFIX) for name in known})
         package = wanted.name if bare != wanted.name else package_for(wanted.name)
-        hint = near or f"; pip install '{package}{wanted.specifier}'"
-        return f"required plugin '{line}' is not installed{hint}"
+        hint = f"{near} If not," if near else ";"
+        return f"required plugin '{line}' is not installed{hint} pip install '{package}{wanted.specifier}'"
 
     def _zero_plugins(self) -> str:
         if self._disabled and not self._broken:
