@@ -42,12 +42,19 @@ class DeviceTensor(Tensor):
         cls, func: Callable[..., Any], types: Sequence[Any], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         name = getattr(func, "__name__", "")
-        index = args[1] if name == "__getitem__" else None
-        by_mask = isinstance(index, Tensor) and index.dtype == torch.bool
-        if name in _WAITING or by_mask:
-            what = "indexing with a mask" if by_mask else f"'{name}'"
-            raise AssertionError(f"{what} waits for the device: take lengths from the fields that end in _cpu")
-        return super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]
+        if name in _WAITING:
+            what = f"'{name}'"
+        elif name == "__getitem__" and _reads_index(args[1]):
+            what = "indexing with a mask or with one number (use index_select)"
+        else:
+            return super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]
+        raise AssertionError(f"{what} waits for the device: take lengths from the fields that end in _cpu")
+
+
+def _reads_index(index: Any) -> bool:
+    """Whether indexing looks at the numbers of a tensor: at the hits of a mask, or at a lone index."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(part, Tensor) and (part.dim() == 0 or part.dtype == torch.bool) for part in parts)
 
 
 def on_busy_device(tensor: Tensor) -> DeviceTensor:
