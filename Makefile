@@ -9,6 +9,7 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+EXAMPLES := $(patsubst %/pyproject.toml,%,$(wildcard examples/plugins/*/pyproject.toml))
 MEMBERS := core/pyproject.toml $(wildcard plugins/*/pyproject.toml)
 # torch without CUDA is a tenth of the size; Linux machines without an NVIDIA driver get it from here.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -28,6 +29,8 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@# One by one: the tests of every example are called `tests`.
+	@for example in $(EXAMPLES); do echo "mypy $$example"; MYPYPATH=$$example $(BIN)/mypy $$example || exit 1; done
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
