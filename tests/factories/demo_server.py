@@ -37,6 +37,7 @@ class RunningServer:
         *,
         program: Sequence[str] = (sys.executable, "-m", "hookline"),
         environment: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> None:
         self._out, self._err = logs / "stdout", logs / "stderr"
         with self._out.open("wb") as out, self._err.open("wb") as err:
@@ -46,6 +47,7 @@ class RunningServer:
                 stderr=err,
                 env=_environment() if environment is None else dict(environment),
                 start_new_session=True,
+                cwd=cwd,
             )
         deadline = time.monotonic() + _PATIENCE
         while "Try:" not in self.stdout:

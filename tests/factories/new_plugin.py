@@ -46,7 +46,7 @@ class NewPlugin:
         self.folder = place / self.distribution
         self._place = place
         told = environment.must("-m", "hookline", "plugins", "new", self.name, "--kind", kind, cwd=place)
-        assert f"pip install -e './{self.distribution}[test]'" in told
+        assert f"cd {self.distribution}\n" in told
 
     def install_wheel(self) -> None:
         """Build and install the wheel; from then on everything of Hookline lies in the environment."""
@@ -59,18 +59,15 @@ class NewPlugin:
     def run_its_tests(self) -> None:
         self.environment.must("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=self.folder)
 
-    @property
-    def config(self) -> Path:
-        return self.folder / "hookline.toml"
-
     @contextmanager
     def serve(self) -> Iterator[Server]:
         """A server with the generated configuration file."""
         running = RunningServer(
             self._place,
-            ["--config", str(self.config)],
+            ["--config", "hookline.toml"],
             program=self.environment.program,
             environment=self.environment.variables,
+            cwd=self.folder,
         )
         try:
             with httpx.Client(base_url=running.url, timeout=60) as client:
@@ -88,6 +85,6 @@ class NewPlugin:
     def start_without_it(self) -> tuple[int, str]:
         """Exit status and standard error of a start with the same configuration file."""
         ended = self.environment.run(
-            "-m", "hookline", "serve", "--port", "0", "--config", str(self.config), cwd=self._place
+            "-m", "hookline", "serve", "--port", "0", "--config", "hookline.toml", cwd=self.folder
         )
         return ended.returncode, ended.stderr

@@ -169,10 +169,11 @@ def test_what_follows_is_told_as_commands_that_can_be_pasted(terminal: Terminal)
     status, out, _ = terminal.new("mine", "--kind", "policy", "--directory", "a folder/mine")
     assert status == 0
     assert out.splitlines() == [
-        "wrote ./a folder/mine: a schedule policy 'mine'. Install it, test it, serve with it:",
-        "  pip install -e './a folder/mine[test]'",
-        "  pytest './a folder/mine'",
-        "  hookline serve --config './a folder/mine/hookline.toml'",
+        "wrote a schedule policy 'mine' into a folder/mine. Next, install and test it:",
+        "  cd 'a folder/mine'",
+        "  pip install -e '.[test]'",
+        "  pytest",
+        "README.md says how to serve with it, and what to edit.",
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 
@@ -31,8 +30,8 @@ def new(name: str, kind_name: str, directory: str | None) -> None:
     names = checked_names(name, kind, load_plugins(strict=False))
     folder = Path(directory or names.distribution)
     write(folder, render(kind, names))
-    shown = str(folder) if folder.is_absolute() else os.path.join(".", folder)
-    click.echo(f"wrote {shown}: {kind.article} {kind.noun} '{name}'. Install it, test it, serve with it:")
-    click.echo(f"  pip install -e {shlex.quote(f'{shown}[test]')}")
-    click.echo(f"  pytest {shlex.quote(shown)}")
-    click.echo(f"  hookline serve --config {shlex.quote(os.path.join(shown, 'hookline.toml'))}")
+    click.echo(f"wrote {kind.article} {kind.noun} '{name}' into {folder}. Next, install and test it:")
+    click.echo(f"  cd {shlex.quote(str(folder))}")
+    click.echo("  pip install -e '.[test]'")
+    click.echo("  pytest")
+    click.echo("README.md says how to serve with it, and what to edit.")
