@@ -78,6 +78,8 @@ class FakeView:
 
     def match(self, req: WaitingReq) -> PrefixMatch:
         self.asked.append(req.rid)
+        if not self.has_prefix_cache:
+            return PrefixMatch(num_cached_tokens=0)
         found = self.matches.get(req.rid)
         if found is not None:
             return found

@@ -6,14 +6,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from hookline.config.engine_plan import EnginePlan
 from hookline.config.schema import HooklineConfig
 from hookline.plugins.plan import ChosenSpec, PluginPlan
+from hookline.plugins.registry import Offer
+from hookline.plugins.resolve import choose
 
 
 def chosen(kind: str, name: str, target: str, **fields: Any) -> ChosenSpec:
     """A chosen offer of a distribution "tests"."""
     return ChosenSpec(kind=kind, name=name, target=target, distribution="tests", version="", plugin="tests", **fields)
+
+
+def chosen_offer(offer: Offer[Any]) -> ChosenSpec:
+    """An offer, chosen; one that no installed plugin makes comes from "tests" too."""
+    spec = choose(offer)
+    return spec if offer.plugin else msgspec.structs.replace(spec, distribution="tests", plugin="tests")
 
 
 def make_plan(

@@ -12,13 +12,11 @@ from hypothesis import strategies as st
 
 from hookline.config.schema import HooklineConfig
 from hookline.interfaces.scheduling import BatchScheduler, SchedulerEnv, SchedulerSpec
-from hookline.plugins.plan import ChosenSpec
-from hookline.plugins.resolve import choose
 from hookline.testkit.fake_view import FakeReq, FakeView
 from hookline.testkit.fake_worker import expected_output
 from hookline.testkit.offer_suite import OfferSuite
 from hookline.testkit.orders import ArrivalOrder
-from hookline.testkit.plans import chosen
+from hookline.testkit.plans import chosen_offer
 from hookline.testkit.properties import examples
 from hookline.testkit.replay import passes_in_two_processes
 from hookline.testkit.scheduling import VOCAB_SIZE, talkative_prompts
@@ -56,7 +54,7 @@ class BatchSchedulerSuite(OfferSuite[SchedulerSpec]):
         if offer.plugin and (model := cls.plugin().info.config_model) is not None:
             config_models[offer.plugin] = model
         return SchedulerUnderTest(
-            spec=choose(offer) if offer.plugin else _draft(offer.spec),
+            spec=chosen_offer(offer),
             schedule=dict(cls.schedule),
             options={offer.plugin: dict(cls.options)} if cls.options else {},
             config_models=config_models,
@@ -243,11 +241,6 @@ class BatchSchedulerSuite(OfferSuite[SchedulerSpec]):
         bench.send(again)
         assert bench.harness.run()["r0"].token_ids == again.output
         bench.harness.assert_idle()
-
-
-def _draft(spec: SchedulerSpec) -> ChosenSpec:
-    """A spec that no installed plugin offers."""
-    return chosen(spec.kind, spec.name, spec.target, features=sorted(spec.features))
 
 
 def _over_two_weights(prompt: list[int], num_before: int, num_tokens: int) -> list[int]:

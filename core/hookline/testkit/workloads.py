@@ -79,6 +79,8 @@ class SchedulerUnderTest(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine is told of a scheduler. Plain data, so that another process can be told too."""
 
     spec: ChosenSpec
+    #: Policies that workloads name, besides those that are installed and those of ``ORDERS``.
+    policies: list[ChosenSpec] = []
     #: Values of the config section ``schedule`` that it is always run with.
     schedule: dict[str, Any] = {}
     options: dict[str, dict[str, Any]] = {}
@@ -109,7 +111,7 @@ class Bench:
             checkpoint,
             self.worker,
             scheduler=subject.spec,
-            plugins=list(ORDERS.values()),
+            plugins=[*subject.policies, *ORDERS.values()],
             policy=workload.policy,
             overlap=workload.overlap,
             cache=workload.cache,
