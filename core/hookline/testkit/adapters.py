@@ -15,6 +15,35 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+#: What else stands in the config of a plain adapter: settings that are off, or mattered in training alone.
+_PLAIN: Mapping[str, Any] = {
+    "peft_type": "LORA",
+    "peft_version": "0.21.0",
+    "task_type": "CAUSAL_LM",
+    "alpha_pattern": {},
+    "auto_mapping": None,
+    "base_model_name_or_path": "somebody/base",
+    "bias": "none",
+    "exclude_modules": None,
+    "fan_in_fan_out": False,
+    "inference_mode": True,
+    "init_lora_weights": True,
+    "layer_replication": None,
+    "layers_pattern": None,
+    "layers_to_transform": None,
+    "loftq_config": {},
+    "lora_bias": False,
+    "lora_dropout": 0.05,
+    "megatron_core": "megatron.core",
+    "modules_to_save": None,
+    "qalora_group_size": 16,
+    "revision": None,
+    "target_parameters": None,
+    "trainable_token_indices": None,
+    "use_dora": False,
+    "use_qalora": False,
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
@@ -59,14 +88,12 @@ class Adapter:
         ranks = {module: a_RI.shape[0] for module, (a_RI, _) in self.matrices.items()}
         rank = max(ranks.values())
         settings = {
-            "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
+            **_PLAIN,
             "r": rank,
             "rank_pattern": {module: own for module, own in ranks.items() if own != rank},
             "lora_alpha": self.alpha,
             "use_rslora": self.use_rslora,
             "target_modules": sorted({module.rpartition(".")[2] for module in self.matrices}),
-            "bias": "none",
             **config,
         }
         (directory / "adapter_config.json").write_text(json.dumps(settings), encoding="utf-8")
