@@ -23,7 +23,9 @@ class Requirements:
     min_capability: tuple[int, int] | None = None
     #: Names of compute dtypes: "float32", "bfloat16", "float16".
     dtypes: frozenset[str] = frozenset()
+    #: Head dimensions of the model's attention.
     head_dims: frozenset[int] = frozenset()
+    #: Tokens per page of the KV cache; ``auto`` picks one that the attention backend takes.
     page_sizes: frozenset[int] = frozenset()
     #: Requirement strings as in pyproject.toml: "triton>=3.6". Checked from metadata, not by import.
     packages: tuple[str, ...] = ()
@@ -50,7 +52,9 @@ class Spec:
     #: Features that the kind's contract knows -> what a backend that declares one supports.
     known_features: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
+    #: What users write to choose it: ``--attention-backend NAME``.
     name: str
+    #: "package.module:attribute".
     target: str
     #: The contract version that the implementation was written for.
     api_version: int = 1
@@ -77,4 +81,5 @@ class PluginInfo:
     provides: tuple[str, ...] = ()
     #: "package.module:Model" of a pydantic model for its options, if it has any.
     config_model: str | None = None
+    #: One line for `hookline plugins show`.
     summary: str = ""

@@ -1,4 +1,7 @@
-"""All hooks. Each is called once, in the launcher, and offers specs; nothing here runs during a request."""
+"""All hooks. Each is called once, in the launcher, and offers specs; nothing here runs during a request.
+
+Under "May block" stands what the implementation may wait for while others wait for it.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,8 @@ def hookline_models() -> list[ModelSpec]:  # type: ignore[empty-body]
     architecture are an error unless the config says which distribution wins.
 
     Stability: stable. Runs in: the launcher. The chosen target is imported in every worker.
+    May block: building layers and loading weights; ``forward`` and ``compute_logits`` launch work
+    and never wait for the device.
     """
 
 
@@ -44,6 +49,7 @@ def hookline_checkpoint_sources() -> list[CheckpointSourceSpec]:  # type: ignore
     """Offer places where checkpoints come from.
 
     Stability: stable. Runs in: the launcher. The chosen target is imported there too.
+    May block: ``locate``, for as long as a download takes: no process has started yet.
     """
 
 
@@ -52,6 +58,7 @@ def hookline_poolers() -> list[PoolerSpec]:  # type: ignore[empty-body]
     """Offer poolers for embedding requests.
 
     Stability: stable. Runs in: the launcher. Targets are imported in the worker.
+    May block: nothing; a pooler runs between the passes of all requests and never waits for the device.
     """
 
 
@@ -63,6 +70,8 @@ def hookline_attention_backends() -> list[AttentionBackendSpec]:  # type: ignore
     """Offer attention backends.
 
     Stability: provisional. Runs in: the launcher. The chosen target is imported in every worker.
+    May block: nothing after construction; ``plan`` reads host values, ``prepare`` and ``forward`` only launch
+    work on the device.
     """
 
 
@@ -71,6 +80,7 @@ def hookline_ops() -> list[OpSetSpec]:  # type: ignore[empty-body]
     """Offer op sets: faster versions of the ops that ``hookline.layers.ops`` defines.
 
     Stability: provisional. Runs in: the launcher. Chosen targets are imported in every worker.
+    May block: the target and the first call of an op, which may compile; other calls only launch work.
     """
 
 
@@ -79,6 +89,8 @@ def hookline_lora_backends() -> list[LoRABackendSpec]:  # type: ignore[empty-bod
     """Offer LoRA backends.
 
     Stability: provisional. Runs in: the launcher. The chosen target is imported in every worker.
+    May block: ``load``, which reads files while no pass runs; ``plan`` and ``add_delta`` never wait for the
+    device.
     """
 
 
@@ -87,6 +99,8 @@ def hookline_logits_processors() -> list[LogitsProcessorSpec]:  # type: ignore[e
     """Offer logits processors that requests may name.
 
     Stability: provisional. Runs in: the launcher. Targets are imported in the frontend and in every worker.
+    May block: nothing; ``validate`` runs on the server's event loop, ``apply`` in the middle of a pass and never
+    waits for the device.
     """
 
 
@@ -98,6 +112,7 @@ def hookline_schedulers() -> list[SchedulerSpec]:  # type: ignore[empty-body]
     """Offer batch schedulers.
 
     Stability: provisional. Runs in: the launcher. The chosen target is imported in the scheduler process.
+    May block: nothing; ``plan`` runs once a pass while the device may be idle: no I/O, no clock.
     """
 
 
@@ -106,6 +121,7 @@ def hookline_schedule_policies() -> list[SchedulePolicySpec]:  # type: ignore[em
     """Offer orders of the waiting queue.
 
     Stability: stable. Runs in: the launcher. The chosen target is imported in the scheduler process.
+    May block: nothing; ``order`` runs in the scheduler's loop: no I/O, no clock.
     """
 
 
@@ -117,6 +133,8 @@ def hookline_grammar_backends() -> list[GrammarBackendSpec]:  # type: ignore[emp
     """Offer grammar backends.
 
     Stability: provisional. Runs in: the launcher. The chosen target is imported in the scheduler process.
+    May block: ``compile``, for seconds: it has a thread of its own and ``grammar.grammar_timeout``. Matchers run
+    in the scheduler's loop and may not.
     """
 
 
@@ -125,6 +143,7 @@ def hookline_reasoning_parsers() -> list[ReasoningParserSpec]:  # type: ignore[e
     """Offer parsers that split reasoning from content.
 
     Stability: provisional. Runs in: the launcher. The chosen target is imported in the frontend.
+    May block: nothing; a parser runs on the server's event loop, once for each piece of text.
     """
 
 
@@ -133,6 +152,7 @@ def hookline_function_call_parsers() -> list[FunctionCallParserSpec]:  # type: i
     """Offer parsers of tool calls.
 
     Stability: provisional. Runs in: the launcher. The chosen target is imported in the frontend.
+    May block: nothing; a parser runs on the server's event loop, once for each piece of text.
     """
 
 
@@ -144,4 +164,5 @@ def hookline_api_families() -> list[ApiFamilySpec]:  # type: ignore[empty-body]
     """Offer HTTP routes.
 
     Stability: provisional. Runs in: the launcher. Chosen targets are imported there too, by ``serve`` only.
+    May block: nothing; handlers run on the server's event loop and await what takes time.
     """
