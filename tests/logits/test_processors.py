@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -44,12 +42,6 @@ def test_hook_hookline_logits_processors() -> None:
         with pytest.raises(RequestError, match=f"logits processor '{spec.name}' "):
             target().validate("nonsense", VOCAB)
     assert [spec.name for spec in offers] == ["allowed_tokens", "bad_words", "no_repeat_ngram", "thinking_budget"]
-
-
-def test_processors_are_checked_without_torch() -> None:
-    names = [spec.target.partition(":")[0] for spec in hookline_logits_processors()]
-    code = f"import sys, hookline_logits.plugin, {', '.join(names)}\nassert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
 
 
 def test_allowed_tokens_leaves_the_given_ones() -> None:
