@@ -1,0 +1,1 @@
+"""An attention backend for Hookline. What it offers is in plugin.py."""
