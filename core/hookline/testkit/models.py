@@ -217,7 +217,7 @@ class ModelSuite(OfferSuite[ModelSpec]):
         options: dict[str, Any] = {"dtype": dtype, "deterministic": True}
         together = self.load(checkpoint, **options).step(batch, all_logits=True)
         for name, ids in batch.items():
-            for chunk in (len(ids), 7):
+            for chunk in (len(ids), 7, 1):
                 harness = self.load(checkpoint, **options)
                 parts = [harness.step({"r": ids[at : at + chunk]}, all_logits=True) for at in range(0, len(ids), chunk)]
                 assert torch.equal(torch.cat([part["r"] for part in parts]), together[name])
@@ -261,7 +261,11 @@ class ModelSuite(OfferSuite[ModelSpec]):
         self.plugin()
         batch = [list(range(40, 60)) + ids for ids in prompts().values()]
         params = SamplingParams(temperature=0.0, max_new_tokens=STEPS, ignore_eos=True)
-        with Engine(checkpoint, dtype="float32", device="cpu", check_ledger=True) as engine:
+        try:
+            engine = Engine(checkpoint, dtype="float32", device="cpu", check_ledger=True)
+        except ResolutionError as exc:
+            pytest.skip(f"what is installed cannot make an engine: {exc}")
+        with engine:
             outputs = engine.generate(input_ids=batch, sampling_params=params)
         for ids, output in zip(batch, outputs, strict=True):
             self.assert_greedy(checkpoint, ids, output.output_ids)
