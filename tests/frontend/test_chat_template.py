@@ -252,6 +252,14 @@ def test_named_templates_of_the_config(tmp_path: Path) -> None:
         _render(tmp_path)
 
 
+def test_models_without_a_template_are_told_by_the_errors_code(tmp_path: Path) -> None:
+    for config in ({}, {"chat_template": [{"name": "tool_use", "template": "tools"}]}):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+        with pytest.raises(RequestError) as error:
+            _render(tmp_path)
+        assert error.value.code == "no_chat_template"
+
+
 def test_processor_template_file(tmp_path: Path) -> None:
     (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "processor"}))
     assert _render(tmp_path) == "processor"

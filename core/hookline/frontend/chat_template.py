@@ -132,9 +132,13 @@ class ChatTemplates:
                 return self._templates[name]
         if self._templates:
             known = ", ".join(sorted(self._templates))
-            raise RequestError(f"this model has no default chat template (it has {known}); set chat_template to a file")
+            raise RequestError(
+                f"this model has no default chat template (it has {known}); set chat_template to a file",
+                code="no_chat_template",
+            )
         raise RequestError(
-            "this model has no chat template; use completions, or start the server with --chat-template FILE"
+            "this model has no chat template; use completions, or start the server with --chat-template FILE",
+            code="no_chat_template",
         )
 
 

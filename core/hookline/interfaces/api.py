@@ -167,7 +167,8 @@ class Serving(Protocol):
     ) -> RenderedChat:
         """A chat as prompt and token ids, through the model's template. ``messages`` and ``tools`` are
         OpenAI's objects; ``template_kwargs`` are further variables of the template (``enable_thinking``).
-        Works in a thread, so that a long chat does not stop the loop."""
+        The error of a model without a template has the code "no_chat_template". Works in a thread, so that a
+        long chat does not stop the loop."""
         ...
 
     def output_parser(

@@ -86,6 +86,8 @@ class FakeServing:
     #: Formats that ``output_parser`` knows: the name of an installed parser, or a class. ``None``: all is content.
     reasoning_parser: str | type[ReasoningParser] | None = None
     function_call_parser: str | type[FunctionCallParser] | None = None
+    #: Whether the model has a chat template.
+    has_chat_template: bool = True
     #: Appended to every rendered chat: "<think>\n" for a template that opens the reasoning.
     prompt_suffix: str = ""
     cached_tokens: int = 2
@@ -207,6 +209,8 @@ class FakeServing:
         continue_final_message: bool = False,
         template_kwargs: Mapping[str, Any] | None = None,
     ) -> RenderedChat:
+        if not self.has_chat_template:
+            raise RequestError("this model has no chat template", code="no_chat_template")
         chat = normalize_messages(messages, keep_parts=False, developer_as_system=True)
         self.rendered.append(
             {
