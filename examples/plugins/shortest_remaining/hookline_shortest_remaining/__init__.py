@@ -1,0 +1,1 @@
+"""A schedule policy for Hookline. What it offers is in plugin.py."""
