@@ -42,7 +42,7 @@ def check_options(options: Mapping[str, Mapping[str, Any]], registry: Registry) 
         try:
             registry.plugin(name)
         except PluginError as exc:
-            problems.append(f"plugins.{name}: {exc}")
+            problems.append(f"plugins.{name}: {exc}; or take the section out of the configuration")
     checked: dict[str, dict[str, Any]] = {}
     for plugin in registry.plugins:
         given = options.get(plugin.name, {})

@@ -79,12 +79,13 @@ class PluginPlan(msgspec.Struct, frozen=True, kw_only=True):
         except (Exception, SystemExit) as exc:
             raise PluginError(
                 f"{spec.kind} '{spec.name}' of {spec.distribution} {spec.version} does not load from "
-                f"'{spec.target}': {type(exc).__name__}: {exc}"
+                f"'{spec.target}': {type(exc).__name__}: {exc}{_way_out(spec)}"
             ) from exc
         fault = fault_of_target(spec.kind, value)
         if fault is not None:
             raise PluginError(
                 f"{spec.kind} '{spec.name}' of {spec.distribution} {spec.version}: its target '{spec.target}' {fault}"
+                f"{_way_out(spec)}"
             )
         return value
 
@@ -105,3 +106,8 @@ class PluginPlan(msgspec.Struct, frozen=True, kw_only=True):
         module_name, _, attribute = target.partition(":")
         model = getattr(importlib.import_module(module_name), attribute)
         return model(**self.options.get(spec.plugin, {}))
+
+
+def _way_out(spec: ChosenSpec) -> str:
+    """Whoever merely has the plugin installed can run without it."""
+    return f"; repair {spec.distribution}, or run without it: --no-plugin {spec.plugin}" if spec.plugin else ""

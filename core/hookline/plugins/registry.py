@@ -136,8 +136,9 @@ class Registry:
         what = (f"{kind[:-3]}y" if kind.endswith("ies") else kind.removesuffix("s")).replace("_", " ")
         near = near_miss(name, known)
         message = f"unknown {what} '{name}'{near} (known: {', '.join(known) or 'none'})"
-        if not near:
-            message += f"; a plugin may bring it: pip install {package_for(name)}"
+        package = package_for(name)
+        if not near and not any({name, package} & {plugin.name, plugin.distribution} for plugin in self.broken):
+            message += f"; a plugin may bring it: pip install {package}"
         for plugin in self.broken:
             message += f"; {plugin}"
         return message

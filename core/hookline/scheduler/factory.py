@@ -185,6 +185,8 @@ def _grammar_gates(
     if tokenizer is None:
         return GrammarGates(None, missing="a tokenizer (skip_tokenizer_init)")
     spec = chosen[0]
+    # Its vocabulary is read for the first constrained request; but a backend that does not load stops the start.
+    plugins.load(spec)
 
     def make() -> GrammarBackend:
         """Runs in a compiling thread, for the first constrained request."""
