@@ -32,6 +32,7 @@ COMMANDS = [
     "plugins list --json",
     "plugins show attention",
     "plugins check",
+    "plugins matrix",
     "config show --origin",
     "config schema",
     "config init",
