@@ -14,5 +14,5 @@ class TestOlmo2(ModelSuite):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "a key head for each query head": {"num_key_value_heads": 4},
         "biases": {"attention_bias": True},
-        "the rotation of the published checkpoints": {"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}},
+        "the published rotation": {"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}},
     }
