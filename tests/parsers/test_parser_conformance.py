@@ -27,6 +27,9 @@ _NO_CALLS = (
     '<tool_call>\n{"arguments": {}}\n</tool_call>',
     "<tool_call>\nnow()\n</tool_call>",
     "Write <tool_call> to call a tool, </tool_call> to end it.",
+    # Half of a surrogate pair, in a string of which the text counts.
+    '<tool_call>\n{"name": "f\\ud800", "arguments": {}}\n</tool_call>',
+    '<tool_call>\n{"name": "f", "arguments": "{\\"a\\": \\"\\ud800\\"}"}\n</tool_call>',
     # Cut off by the end of the output.
     "text <tool",
     '<tool_call>\n{"name": "f", "arguments": {"city": "Par',

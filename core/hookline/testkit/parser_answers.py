@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,15 @@ class Split:
     content: str
 
 
+def strict_json(text: str) -> Any:
+    """The value of a JSON document; ``ValueError`` for NaN and infinities, which only Python knows."""
+
+    def refuse(word: str) -> Any:
+        raise ValueError(f"{word} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
 def find_calls(parser: FunctionCallParser, pieces: Sequence[str]) -> Found:
     """Feed a parser to its end; fails if the pieces of calls are out of order."""
     return join_calls([*map(parser.feed, pieces), parser.finish()])
@@ -93,6 +103,8 @@ def join_calls(deltas: Iterable[FunctionCallDelta]) -> Found:
                 assert piece.index == len(names) - 1, "calls are counted from 0; a piece belongs to the last one"
                 assert piece.name is None, "only the first piece of a call carries its name"
             arguments[-1] += piece.arguments
+    for text in (content, *names, *arguments):
+        assert not any("\ud800" <= character <= "\udfff" for character in text), f"{text!r:.80} has no UTF-8"
     return Found(content, tuple(zip(names, arguments, strict=True)), incomplete)
 
 

@@ -6,10 +6,8 @@ Authors give cases; the suites cut them everywhere, break them off everywhere, a
 from __future__ import annotations
 
 import copy
-import functools
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -22,7 +20,6 @@ from hookline.interfaces.parsers import (
     ReasoningParser,
     ReasoningParserSpec,
 )
-from hookline.testkit.offer_suite import OfferSuite, in_child
 from hookline.testkit.parser_answers import (
     TOOLS,
     WORDS,
@@ -38,65 +35,13 @@ from hookline.testkit.parser_answers import (
     join_calls,
     join_splits,
     open_end,
-    parts,
     split_reasoning,
-    vocabularies,
+    strict_json,
     ways,
 )
+from hookline.testkit.parser_laws import ParserLaws
 from hookline.testkit.properties import examples
-from hookline.testkit.splits import cut, fragments
-from hookline.text.tokenizer import Tokenizer
-
-S = TypeVar("S", ReasoningParserSpec, FunctionCallParserSpec)
-
-_vocabularies = functools.cache(vocabularies)
-
-
-class ParserLaws(OfferSuite[S]):
-    """What holds for parsers of both kinds."""
-
-    #: The fixed strings of the format, each as the model writes it.
-    markers: ClassVar[Sequence[str]] = ()
-    cases: ClassVar[Sequence[Any]] = ()
-
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        if "case" in metafunc.fixturenames:
-            cases = metafunc.cls.cases if metafunc.cls else ()
-            metafunc.parametrize("case", cases, ids=[ascii(case.text)[1:30] or "empty" for case in cases])
-
-    @classmethod
-    def texts(cls) -> tuple[str, ...]:
-        """The outputs of the cases."""
-        return tuple(case.text for case in cls.cases)
-
-    @classmethod
-    def known_markers(cls) -> tuple[str, ...]:
-        """``markers``; an error that says what is missing if there are none."""
-        if not cls.markers or not cls.cases:
-            raise pytest.UsageError(f"{cls.__name__}: set `cases`, and `markers` to the fixed strings of the format")
-        return tuple(cls.markers)
-
-    @classmethod
-    def tokenizers(cls) -> list[Tokenizer]:
-        """Vocabularies by whose tokens texts are cut."""
-        return _vocabularies(cls.known_markers(), cls.texts())
-
-    @classmethod
-    def draw_text(cls, data: st.DataObject) -> tuple[str, list[str]]:
-        """A text of fragments of the format, and a way of cutting it."""
-        return data.draw(cut(fragments(*parts(cls.known_markers(), cls.texts()))))
-
-    def test_template_markers_are_strings(self) -> None:
-        """``template_markers=("<a>")`` is a string: ``auto`` would look for its characters."""
-        markers = self.offer().spec.template_markers
-        assert isinstance(markers, tuple), "a tuple, with a comma if it has one item"
-        assert all(isinstance(marker, str) and marker for marker in markers)
-
-    def test_the_target_imports_no_torch(self) -> None:
-        """Parsers run in the server's process, which does without."""
-        module = self.offer().spec.target.partition(":")[0]
-        loaded = in_child(f"import sys, {module}; print('torch' in sys.modules, 'transformers' in sys.modules)")
-        assert loaded.split() == ["False", "False"], f"{module} imports torch or transformers"
+from hookline.testkit.splits import cut
 
 
 class ReasoningParserSuite(ParserLaws[ReasoningParserSpec]):
@@ -280,7 +225,7 @@ class FunctionCallParserSuite(ParserLaws[FunctionCallParserSpec]):
         assert (found.content, found.incomplete) == (case.content, case.incomplete)
         assert [name for name, _ in found.calls] == [name for name, _ in case.calls]
         complete = len(case.calls) - case.incomplete
-        arguments = [json.loads(text) for _, text in found.calls[:complete]]
+        arguments = [strict_json(text) for _, text in found.calls[:complete]]
         assert arguments == [dict(values) for _, values in case.calls[:complete]]
 
     def test_cases_are_found_however_they_are_cut(self, case: CallCase) -> None:
@@ -300,7 +245,7 @@ class FunctionCallParserSuite(ParserLaws[FunctionCallParserSpec]):
             if not whole.calls:
                 assert essence(whole.content, markers) == essence(text, markers), f"lost of the output {text!r}"
             told = whole.calls[: len(whole.calls) - whole.incomplete]
-            complete = [(name, json.loads(arguments)) for name, arguments in told]
+            complete = [(name, strict_json(arguments)) for name, arguments in told]
             assert complete == expected[: len(complete)], f"a call of {text!r} is not one of the whole output"
 
     @examples(150)
@@ -311,7 +256,7 @@ class FunctionCallParserSuite(ParserLaws[FunctionCallParserSpec]):
         assert self.find(pieces) == whole
         assert self.find(list(text)) == whole
         if not whole.incomplete:
-            assert all(isinstance(json.loads(arguments), dict) for _, arguments in whole.calls)
+            assert all(isinstance(strict_json(arguments), dict) for _, arguments in whole.calls)
         if not whole.calls:
             assert [whole.content.count(word) for word in WORDS] == [text.count(word) for word in WORDS]
 
@@ -356,7 +301,22 @@ class FunctionCallParserSuite(ParserLaws[FunctionCallParserSpec]):
         found = self.find(pieces)
         assert self.find(list(text)) == found
         assert (found.content.strip(), found.incomplete) == ("", False)
-        assert [(name, json.loads(arguments)) for name, arguments in found.calls] == calls
+        assert [(name, strict_json(arguments)) for name, arguments in found.calls] == calls
+
+    @pytest.mark.parametrize(
+        "written", ["NaN", "-Infinity", "1e999", '"\\ud800"', '"\\udc00\\ud800"', "[1,]", "0x1", "01"]
+    )
+    def test_arguments_are_json_whatever_the_model_writes(self, written: str) -> None:
+        """Python reads and writes more than JSON allows, and half a surrogate pair has no UTF-8."""
+        text = self.need_render("f", {"a": 1234567}).replace("1234567", written)
+        found = self.find([text])
+        assert self.find(list(text)) == found
+        assert found.content or found.calls
+        assert found.incomplete or all(isinstance(strict_json(arguments), dict) for _, arguments in found.calls)
+
+    def test_a_name_that_has_no_utf8_reaches_nobody(self) -> None:
+        found = self.find([self.need_render("name_of_it", {}).replace("name_of_it", "\\ud800")])
+        assert found.content or found.calls
 
     def test_markers_in_strings_are_text(self) -> None:
         if not self.quotes_markers:
@@ -373,7 +333,19 @@ class FunctionCallParserSuite(ParserLaws[FunctionCallParserSpec]):
                 found = self.find(pieces)
                 assert (found.content, found.incomplete) == ("", False)
                 ((name, arguments),) = found.calls
-                assert (name, json.loads(arguments)) == ("f", {"text": value, value: 1})
+                assert (name, strict_json(arguments)) == ("f", {"text": value, value: 1})
+
+    def test_deep_nesting_does_not_raise(self) -> None:
+        """Parsers of JSON that call themselves run out of stack."""
+        for marker in self.known_markers():
+            for deep in (
+                "[" * 50_000,
+                '{"a":' * 50_000,
+                '{"name": "f", "arguments": {"a": ' + "[" * 20_000 + "]" * 20_000,
+            ):
+                text = marker + deep + "}}" + self.known_markers()[-1] + "end"
+                pieces = [text[at : at + 4096] for at in range(0, len(text), 4096)]
+                assert self.find(pieces) == self.find([text])
 
     def test_parsers_share_nothing(self) -> None:
         """Choices are parsed side by side in one process, and with the same tools."""

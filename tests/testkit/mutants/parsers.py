@@ -112,11 +112,12 @@ class Buffer(FunctionCallParser):
         try:
             call = json.loads(body)
             name, arguments = call["name"], call["arguments"]
-        except (ValueError, LookupError, TypeError):
+            if not isinstance(name, str) or not name or not isinstance(arguments, dict):
+                return None
+            name.encode()
+            return name, json.dumps(arguments, allow_nan=False)
+        except (ValueError, LookupError, TypeError, RecursionError):
             return None
-        if not isinstance(name, str) or not name or not isinstance(arguments, dict):
-            return None
-        return name, json.dumps(arguments)
 
 
 class Eager(Buffer):
@@ -204,6 +205,35 @@ class Trusting(Buffer):
 class TestTrusting(CallSuite):
     spec = spec("Trusting")
     caught_by = "test_any_text_is_parsed_the_same_and_never_raises"
+
+
+class Pythonic(Buffer):
+    """Writes arguments as Python does, NaN and all."""
+
+    def read(self, body: str) -> tuple[str, str] | None:
+        found = super().read(body.replace("NaN", "null"))
+        return (found[0], json.dumps(json.loads(body)["arguments"])) if found else None
+
+
+class TestPythonic(CallSuite):
+    spec = spec("Pythonic")
+    caught_by = "test_arguments_are_json_whatever_the_model_writes"
+
+
+class Recursive(Buffer):
+    """Forgets how deep a model can nest."""
+
+    def read(self, body: str) -> tuple[str, str] | None:
+        try:
+            json.loads(body)
+        except ValueError:
+            return None
+        return super().read(body)
+
+
+class TestRecursive(CallSuite):
+    spec = spec("Recursive")
+    caught_by = "test_deep_nesting_does_not_raise"
 
 
 class Dropping(Buffer):

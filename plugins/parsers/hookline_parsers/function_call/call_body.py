@@ -77,7 +77,7 @@ class CallBody:
 
     def _take_name(self) -> None:
         name = json.loads("".join(self._name_raw))
-        if isinstance(name, str) and name.strip():
+        if isinstance(name, str) and name.strip() and _has_utf8(name):
             self.name = name
         else:
             self.status = "failed"
@@ -104,7 +104,8 @@ class CallBody:
         wrapped = f'{{"value":{text}}}'
         scanner = JsonObjectScanner()
         read, members = scanner.feed(wrapped)
-        if scanner.status == "done" and read == len(wrapped) and len(members) == 1 and text[:1] == "{":
+        is_object = scanner.status == "done" and read == len(wrapped) and len(members) == 1 and text[:1] == "{"
+        if is_object and _has_utf8(text):
             self._arguments = [members[0].raw]
         else:
             self.status = "failed"
@@ -128,3 +129,8 @@ class CallBody:
             self.status = "told"
         else:
             self.status = "closed" if has_call else "failed"
+
+
+def _has_utf8(text: str) -> bool:
+    """Whether a text can be sent: an escape like ``\\ud800``, half of a character, stands for none."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
