@@ -51,7 +51,7 @@ KINDS: Mapping[str, ScaffoldKind] = MappingProxyType(
                 noun="model",
                 contracts=("hookline.layers.model.Model",),
                 suites=("hookline.testkit.models",),
-                tested_with=("hookline-attention",),
+                tested_with=("hookline-attention", "hookline-lora", "hookline-schedulers"),
             ),
             ScaffoldKind(
                 name="ops",
