@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from hookline.scaffold.kinds import KINDS
 from tests.factories.demo_server import RunningServer
 from tests.factories.released import PACKAGES, ReleasedEnvironment, build_wheels
 
@@ -34,12 +36,20 @@ class Server:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
+    def chat(self, question: str, model: str = "demo") -> str:
+        """The likeliest answer."""
+        messages = [{"role": "user", "content": question}]
+        answer = self.post("/v1/chat/completions", model=model, messages=messages, temperature=0)
+        content: str = answer["choices"][0]["message"]["content"]
+        return content
+
 
 class NewPlugin:
     """One distribution, made by the command in an environment, built, installed and used there."""
 
     def __init__(self, environment: ReleasedEnvironment, place: Path, kind: str) -> None:
         self.environment = environment
+        self.kind = KINDS[kind]
         self.name = f"my-{kind}"
         self.distribution = f"hookline-{self.name}"
         self.package = self.distribution.replace("-", "_")
@@ -88,3 +98,26 @@ class NewPlugin:
             "-m", "hookline", "serve", "--port", "0", "--config", "hookline.toml", cwd=self.folder
         )
         return ended.returncode, ended.stderr
+
+
+#: What shows that a plugin serves, besides that the server has chosen it.
+Proof = Callable[[Server, NewPlugin], None]
+
+
+def live(plugin: NewPlugin, proof: Proof, *preparation: str) -> None:
+    """Build and install the plugin, run its tests, serve with it, and miss it once it is gone.
+
+    ``preparation`` are arguments of Python: what its hookline.toml says to run before the server.
+    """
+    plugin.install_wheel()
+    plugin.run_its_tests()
+    if preparation:
+        plugin.environment.must(*preparation, cwd=plugin.folder)
+    with plugin.serve() as server:
+        wanted = {(offers, plugin.name, plugin.distribution, "0.1.0") for offers in plugin.kind.offers}
+        assert wanted <= server.chosen
+        proof(server, plugin)
+    plugin.uninstall()
+    status, error = plugin.start_without_it()
+    assert status == 1
+    assert re.search(rf"pip install .?{plugin.distribution}\b", error), error
