@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from hookline.config.device import probe_device
 from hookline.errors import ModelError
 from hookline.interfaces.lora import LoRABackend, LoRABackendSpec
 from hookline.testkit.adapters import Adapter
+from hookline.testkit.allowed import device_of
 from hookline.testkit.lora_layers import ATTENTION, MODULES, LoRALayers
 from hookline.testkit.offer_suite import OfferSuite
 
@@ -52,6 +52,8 @@ class LoRABackendSuite(OfferSuite[LoRABackendSpec]):
         "deterministic": "test_deterministic_deltas_have_the_same_bits_in_any_batch"
     }
 
+    #: "cpu" or "cuda"; empty: the CPU, unless the offer runs on CUDA alone.
+    device_type: ClassVar[str] = ""
     #: How far an output may be from that of merged weights, relative to the largest value, by dtype.
     tolerances: ClassVar[Mapping[torch.dtype, float]] = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
 
@@ -59,13 +61,8 @@ class LoRABackendSuite(OfferSuite[LoRABackendSpec]):
 
     @classmethod
     def device(cls) -> torch.device:
-        """A CPU if the backend runs there, else CUDA; skips without a device that it runs on."""
-        devices = cls.offer().spec.requires.devices
-        if not devices or "cpu" in devices:
-            return torch.device("cpu")
-        if "cuda" in devices and probe_device().has_cuda:
-            return torch.device("cuda")
-        pytest.skip(f"runs on {' or '.join(sorted(devices))}, which is not here")
+        """Where the tests run; skips the test if there is no such device."""
+        return device_of(cls.offer().spec.requires, cls.device_type)
 
     @classmethod
     def layers(cls, adapters: Mapping[int, Path] | None = None, **options: Any) -> LoRALayers:

@@ -19,6 +19,7 @@ from hookline.errors import ModelError, ResolutionError
 from hookline.interfaces.model import ModelSpec
 from hookline.layers.model import Model
 from hookline.testkit.adapters import Adapter
+from hookline.testkit.allowed import device_of
 from hookline.testkit.checkpoints import EOS, VOCAB_SIZE, is_known, write_small_checkpoint
 from hookline.testkit.model_harness import ModelHarness
 from hookline.testkit.offer_suite import OfferSuite
@@ -30,7 +31,7 @@ LENGTHS = (1, 5, 16, 33)
 
 
 class ModelSuite(OfferSuite[ModelSpec]):
-    """Weights, logits and greedy tokens of small random checkpoints, in float32 on a CPU.
+    """Weights, logits and greedy tokens of small random checkpoints, in float32.
 
     For a model that transformers does not have, name a class of it with the same tensors and numbers in
     ``architecture``, or override ``write_checkpoint``, ``reference_logits`` and ``reference_hidden``.
@@ -56,6 +57,8 @@ class ModelSuite(OfferSuite[ModelSpec]):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     #: Shell patterns of checkpoint tensors that the model passes over on purpose ("model.visual.*").
     unused_tensors: ClassVar[Sequence[str]] = ()
+    #: "cpu" or "cuda"; empty: the CPU, unless the offer runs on CUDA alone.
+    device_type: ClassVar[str] = ""
     #: How far a logit may be from the reference's.
     tolerance: ClassVar[float] = 1e-4
 
@@ -94,10 +97,20 @@ class ModelSuite(OfferSuite[ModelSpec]):
     # --- what the tests use ---
 
     @classmethod
+    def device(cls) -> torch.device:
+        """Where the model runs; skips the test if there is no such device."""
+        return device_of(cls.offer().spec.requires, cls.device_type)
+
+    @classmethod
+    def build(cls, directory: Path) -> Model:
+        """The model of a checkpoint before its weights are loaded."""
+        return ModelHarness.build(directory, cls.target(), device=cls.device())
+
+    @classmethod
     def load(cls, directory: Path, **options: Any) -> ModelHarness:
         """The model with a checkpoint's weights; ``options`` are those of ``ModelHarness.load``."""
         try:
-            return ModelHarness.load(directory, cls.target(), **options)
+            return ModelHarness.load(directory, cls.target(), device=cls.device(), **options)
         except ResolutionError as exc:
             pytest.skip(f"what is installed cannot run this: {exc}")
 
@@ -115,7 +128,7 @@ class ModelSuite(OfferSuite[ModelSpec]):
 
     @classmethod
     def assert_close(cls, got: torch.Tensor, expected: torch.Tensor) -> None:
-        torch.testing.assert_close(got.float(), expected, atol=cls.tolerance, rtol=0)
+        torch.testing.assert_close(got.float().cpu(), expected, atol=cls.tolerance, rtol=0)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -143,26 +156,26 @@ class ModelSuite(OfferSuite[ModelSpec]):
     # --- weights ---
 
     def test_every_tensor_of_a_checkpoint_has_a_place(self, checkpoint: Path) -> None:
-        model = ModelHarness.build(checkpoint, self.target())
+        model = self.build(checkpoint)
         passed_over = [name for name in load_file(checkpoint / "model.safetensors") if model.map_weight(name) is None]
         meant = [name for name in passed_over if any(fnmatch(name, pattern) for pattern in self.unused_tensors)]
         assert passed_over == meant, "map_weight answers None for these, and `unused_tensors` does not list them"
         load_weights(model, checkpoint)
 
     def test_every_parameter_is_filled(self, checkpoint: Path) -> None:
-        model = ModelHarness.build(checkpoint, self.target())
+        model = self.build(checkpoint)
         load_weights(model, checkpoint)
         assert [name for name, parameter in model.parameters.items() if parameter.data.isnan().any()] == []
 
     def test_a_tensor_that_is_missing_is_named(self, checkpoint: Path, tmp_path: Path) -> None:
         """A parameter that may stay unfilled serves garbage without a word."""
         tensors = load_file(checkpoint / "model.safetensors")
-        model = ModelHarness.build(checkpoint, self.target())
+        model = self.build(checkpoint)
         victim = next(name for name in sorted(tensors) if model.map_weight(name) is not None)
         (tmp_path / "config.json").write_text((checkpoint / "config.json").read_text())
         save_file({name: tensors[name] for name in tensors if name != victim}, tmp_path / "model.safetensors")
         with pytest.raises(ModelError, match="missing"):
-            load_weights(ModelHarness.build(tmp_path, self.target()), tmp_path)
+            load_weights(self.build(tmp_path), tmp_path)
 
     def test_weights_that_are_loaded_again_take_effect(self, checkpoint: Path, tmp_path: Path) -> None:
         """A running model gets new weights: whatever was derived from the old ones must go."""
@@ -175,7 +188,7 @@ class ModelSuite(OfferSuite[ModelSpec]):
         self.assert_close(harness.step({"after": ids}, all_logits=True)["after"], self.reference_logits(other, ids))
 
     def test_the_kv_cache_has_one_entry_for_each_layer(self, checkpoint: Path) -> None:
-        layers = ModelHarness.build(checkpoint, self.target()).attention_layers
+        layers = self.build(checkpoint).attention_layers
         assert [layer.layer_id for layer in layers] == list(range(ModelConfig.load(checkpoint).num_layers))
 
     # --- logits ---
@@ -262,7 +275,7 @@ class ModelSuite(OfferSuite[ModelSpec]):
         batch = [list(range(40, 60)) + ids for ids in prompts().values()]
         params = SamplingParams(temperature=0.0, max_new_tokens=STEPS, ignore_eos=True)
         try:
-            engine = Engine(checkpoint, dtype="float32", device="cpu", check_ledger=True)
+            engine = Engine(checkpoint, dtype="float32", device=self.device().type, check_ledger=True)
         except ResolutionError as exc:
             pytest.skip(f"what is installed cannot make an engine: {exc}")
         with engine:
@@ -312,7 +325,7 @@ class ModelSuite(OfferSuite[ModelSpec]):
         width = [0, 1, 2, 3, 4, 5, 3, 4, 5, 6, 7, 8]
         planes = torch.tensor([temporal, height, width])
         (ids,) = prompts([12]).values()
-        got = self.load(checkpoint).step({"r": ids}, all_logits=True, positions=planes)["r"]
+        got = self.load(checkpoint).step({"r": ids}, all_logits=True, positions=planes.to(self.device()))["r"]
         plain = self.load(checkpoint).step({"r": ids}, all_logits=True)["r"]
         assert (got - plain).abs().max() > 0.1
         self.assert_close(got, self.reference_logits(checkpoint, ids, planes))
