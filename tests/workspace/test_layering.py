@@ -47,7 +47,7 @@ COMMON_MAY: dict[str, set[str]] = {
     "text": {"errors", "sampling_params"},
     "interfaces": {"errors", "sampling_params"},
     "config": {"errors", "interfaces", "plugins", "sampling_params"},
-    "plugins": {"deprecations", "errors", "interfaces", "config"},
+    "plugins": {"_version", "deprecations", "errors", "interfaces", "config"},
     "observability": {"errors", "messages"},
 }
 #: What puts the parts together may import all of them.
