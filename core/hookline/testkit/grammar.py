@@ -63,7 +63,7 @@ class GrammarBackendSuite(OfferSuite[GrammarBackendSpec]):
             cases = suite.cases()
             metafunc.parametrize("case", cases, ids=[ascii(case.id)[1:40] for case in cases])
         if "pattern" in metafunc.fixturenames:
-            patterns = [case for case in suite.cases() if case.kind == "regex"]
+            patterns = [case for case in suite.cases() if case.over_bytes is not None]
             metafunc.parametrize("pattern", patterns, ids=[ascii(case.source)[1:40] for case in patterns])
         if "vocabulary" in metafunc.fixturenames:
             metafunc.parametrize("vocabulary", VOCABULARIES)
@@ -198,7 +198,8 @@ class GrammarBackendSuite(OfferSuite[GrammarBackendSpec]):
     def test_masks_of_a_regex_are_exact(self, pattern: GrammarCase, vocabulary: str, seed: int) -> None:
         """Every token is judged, by partial matches over bytes, so that halves of characters count too."""
         env = self.env(vocabulary)
-        judge = regex.compile(pattern.source.encode())
+        assert pattern.over_bytes is not None
+        judge = regex.compile(pattern.over_bytes)
         ids = self.walk(pattern, vocabulary, seed, 6)
         inside = set(allowed(self.after(pattern, vocabulary, ids), env.vocab_size))
         for token_id in range(env.vocab_size):

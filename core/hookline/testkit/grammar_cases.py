@@ -25,6 +25,9 @@ class GrammarCase:
     judge: Callable[[str], bool]
     #: From where random outputs go on, beside the start.
     beginnings: Sequence[str] = ()
+    #: A regular expression of the ``regex`` package over the language's UTF-8 bytes; every mask is then judged, token
+    #: by token, by its partial matches.
+    over_bytes: bytes | None = None
 
     @property
     def id(self) -> str:
@@ -32,13 +35,22 @@ class GrammarCase:
         return f"{self.kind}:{self.source}"
 
 
-def regex_case(source: str, accepted: Sequence[str], refused: Sequence[str]) -> GrammarCase:
+def regex_case(
+    source: str, accepted: Sequence[str], refused: Sequence[str], over_bytes: bytes | None = None
+) -> GrammarCase:
     """A pattern that the whole output has to match; judged by ``re``."""
 
     def judge(text: str) -> bool:
         return re.fullmatch(source, text) is not None
 
-    return GrammarCase(kind="regex", source=source, accepted=accepted, refused=refused, judge=judge)
+    return GrammarCase(
+        kind="regex", source=source, accepted=accepted, refused=refused, judge=judge, over_bytes=over_bytes
+    )
+
+
+def _plain(source: str, accepted: Sequence[str], refused: Sequence[str]) -> GrammarCase:
+    """A pattern that means the same over bytes: no wildcards, nothing but ASCII in classes and repetitions."""
+    return regex_case(source, accepted, refused, source.encode())
 
 
 def schema_case(schema: dict[str, Any], accepted: Sequence[str], refused: Sequence[str]) -> GrammarCase:
@@ -86,16 +98,16 @@ _TAGGED = ["free text, no tag", 'before <f=a>{"x": 1}</f> after', '<f=a>{"x": -2
 _UNTAGGED = ['before <f=a>{"y": 1}</f>', "<f=b>", '<f=a>{"x": 1}', '<f=a>{"x": "1"}</f>']
 
 REGEXES = (
-    regex_case("ab+c", ["abc", "abbbbc"], ["ac", "ab", "abcc", "xabc", ""]),
-    regex_case("(yes|no)", ["yes", "no"], ["ye", "yesno", "YES"]),
-    regex_case(r"[0-9]{1,3}(\.[0-9][0-9])?", ["7", "123.45"], ["1234", "1.5", "."]),
-    regex_case("[A-Z ]{2,4}", ["A B", "    "], ["A", "ABCDE", "a b"]),
-    regex_case("é|漢字|😀", ["é", "漢字", "😀"], ["e", "漢", "漢字字", ""]),
-    regex_case(r"[A-Z][a-z]* (the|be)", ["To be", "T the"], ["to be", "To  be", "To bee"]),
-    regex_case("(ab|ba)*!", ["!", "abba!"], ["aba!", "", "ab"]),
-    regex_case("a{0,3}", ["", "a", "aaa"], ["aaaa", "b"]),
+    _plain("ab+c", ["abc", "abbbbc"], ["ac", "ab", "abcc", "xabc", ""]),
+    _plain("(yes|no)", ["yes", "no"], ["ye", "yesno", "YES"]),
+    _plain(r"[0-9]{1,3}(\.[0-9][0-9])?", ["7", "123.45"], ["1234", "1.5", "."]),
+    _plain("[A-Z ]{2,4}", ["A B", "    "], ["A", "ABCDE", "a b"]),
+    _plain("é|漢字|😀", ["é", "漢字", "😀"], ["e", "漢", "漢字字", ""]),
+    _plain(r"[A-Z][a-z]* (the|be)", ["To be", "T the"], ["to be", "To  be", "To bee"]),
+    _plain("(ab|ba)*!", ["!", "abba!"], ["aba!", "", "ab"]),
+    _plain("a{0,3}", ["", "a", "aaa"], ["aaaa", "b"]),
     # What special tokens are called is text like any other; the tokens are not.
-    regex_case("[<|>a-z_]+", ["<|im_end|>", "<s>", "<tool>"], ["", "A"]),
+    _plain("[<|>a-z_]+", ["<|im_end|>", "<s>", "<tool>"], ["", "A"]),
 )
 SCHEMAS = (
     schema_case(
