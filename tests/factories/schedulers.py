@@ -44,6 +44,10 @@ class OneByOneScheduler(BatchScheduler):
     """Unlike the default in all it may choose: last come, first served; decodes before it admits; prefills a
     few tokens at a time; always mixes; and parks the youngest when slots run out."""
 
+    def __init__(self, env: SchedulerEnv) -> None:
+        super().__init__(env)
+        self._chunk = min(5, env.chunked_prefill_size or 5)
+
     def plan(self, view: SchedulerView) -> StepPlan:
         available = view.num_free_slots + view.num_evictable_slots
         needed = view.decode_slots_needed()
@@ -56,7 +60,7 @@ class OneByOneScheduler(BatchScheduler):
         room = available - needed
         if view.chunked is not None:
             begun = -view.chunked.seq_len % view.page_size
-            new_len = min(view.chunked.num_pending_prefill, 5, begun + max(room, 0))
+            new_len = min(view.chunked.num_pending_prefill, self._chunk, begun + max(room, 0))
             items = [PrefillItem(rid=view.chunked.rid, num_tokens=new_len)] if new_len > 0 else []
             if not items and not view.running and not view.num_releasing:
                 return StepPlan(retract=[view.chunked.rid])
@@ -65,9 +69,9 @@ class OneByOneScheduler(BatchScheduler):
             match = view.match(newest)
             room -= sum(match.unlocked.values())
             whole = newest.num_tokens - match.num_cached_tokens
-            pages = -(-min(whole, 5) // view.page_size) * view.page_size
+            pages = -(-min(whole, self._chunk) // view.page_size) * view.page_size
             if pages <= room:
-                items = [PrefillItem(rid=newest.rid, num_tokens=min(whole, 5))]
+                items = [PrefillItem(rid=newest.rid, num_tokens=min(whole, self._chunk))]
         return StepPlan(prefill=items, decode=bool(view.running))
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import given
 
 from hookline.messages.requests import LogprobRequest, PoolingRequest
 from hookline.testkit.fake_worker import FakeWorker, expected_output
 from hookline.testkit.plans import chosen
-from hookline.testkit.scheduling import EOS, VOCAB_SIZE, Harness, Output, talkative_prompts
+from hookline.testkit.properties import examples
+from hookline.testkit.scheduling import VOCAB_SIZE, Harness, Output, talkative_prompts
+from hookline.testkit.workloads import Bench, SchedulerUnderTest, Workload, workloads
 
-DEFAULT = "default"
 RETRACTING = "tests.factories.schedulers:RetractingScheduler"
 OTHER = "tests.factories.schedulers:OneByOneScheduler"
 POOLERS = [chosen("poolers", "last", "x:y"), chosen("poolers", "mean", "x:y", details={"needs_all_tokens": True})]
@@ -118,71 +118,17 @@ def test_output_and_logprobs_do_not_depend_on_the_schedule(variant: str, checkpo
         assert sum(output.stats.num_retractions for output in outputs.values() if output.stats) > 0
 
 
-@st.composite
-def scenarios(draw: st.DrawFn) -> dict[str, Any]:
-    page = draw(st.sampled_from([1, 1, 4, 16]))
-    requests = st.tuples(
-        st.sampled_from([0, 0, 10, 33, 60]),  # tokens of the shared prefix
-        st.sampled_from([1, 3, 16, 40]),  # own tokens
-        st.sampled_from([0, 1, 2, 9, 30]),  # output
-        st.booleans(),  # ignore_eos
-        st.sampled_from([0, 0, 5, 30]),  # priority
-        st.integers(0, 40),  # step of arrival
-        st.one_of(st.none(), st.none(), st.integers(0, 60)),  # step of an abort
-    )
-    return {
-        "page": page,
-        "slots": draw(st.sampled_from([144, 176, 320])) // page * page,
-        "rows": draw(st.sampled_from([2, 5, 16])),
-        "overlap": draw(st.booleans()),
-        "cache": draw(st.booleans()),
-        "chunk": draw(st.sampled_from([None, 1, 7, 16, 40])),
-        "policy": draw(st.sampled_from(["dfs-weight", "fcfs", "lof", "lpm", "priority", "random"])),
-        "scheduler": draw(st.sampled_from([DEFAULT, DEFAULT, RETRACTING, OTHER])),
-        "schedule": {
-            "enable_mixed_chunk": draw(st.booleans()),
-            "schedule_conservativeness": draw(st.sampled_from([0.01, 0.3, 1.0, 2.0])),
-            "enable_priority": draw(st.booleans()),
-            "max_prefill_tokens": draw(st.sampled_from([30, 16384])),
-        },
-        "requests": draw(st.lists(requests, min_size=1, max_size=14)),
-    }
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(scenario=scenarios())
+@pytest.mark.parametrize("target", [RETRACTING, OTHER])
+@examples(40)
+@given(workload=workloads())
 def test_random_arrivals_and_aborts_in_tiny_pools_all_end_and_leak_nothing(
-    scenario: dict[str, Any], checkpoint: Path
+    workload: Workload, target: str, checkpoint: Path
 ) -> None:
-    page, slots, rows = scenario.pop("page"), scenario.pop("slots"), scenario.pop("rows")
-    requests = scenario.pop("requests")
-    worker = FakeWorker(max_total_tokens=slots, page_size=page, max_running_requests=rows, max_context_len=200)
-    harness = Harness(checkpoint, worker, **scenario)
-    rng = random.Random(0)
-    shared = [rng.randrange(VOCAB_SIZE) for _ in range(60)]
-    prompts = {}
-    for i, (common, own, *_) in enumerate(requests):
-        prompts[f"r{i}"] = shared[:common] + [rng.randrange(VOCAB_SIZE) for _ in range(own)]
-    for step in range(4000):
-        for i, (_, _, output, ignore_eos, priority, arrival, abort) in enumerate(requests):
-            rid = f"r{i}"
-            if arrival == step:
-                harness.add(rid, prompts[rid], output, ignore_eos=ignore_eos, priority=priority, stream=i % 2 == 0)
-            if abort == step:
-                harness.abort(rid)
-        if not harness.step() and step > 60:
-            break
-    harness.assert_idle()
-    assert sorted(harness.outputs) == sorted(prompts)
-    for i, (_, _, output, ignore_eos, _, arrival, abort) in enumerate(requests):
-        found = harness.outputs[f"r{i}"]
-        ends = () if ignore_eos else (EOS,)
-        expected = expected_output(prompts[f"r{i}"], output, VOCAB_SIZE, ends=ends)
-        if found.reason == "abort":
-            assert abort is not None
-            assert abort >= arrival
-            expected = expected[: len(found.token_ids)]
-        assert found.token_ids == expected
+    """Under schedulers that do what the shipped ones never would; those pass the whole suite."""
+    subject = SchedulerUnderTest(spec=chosen("schedulers", "under-test", target), may_mix=True)
+    bench = Bench(checkpoint, subject, workload)
+    bench.run()
+    bench.check_output()
 
 
 def test_fcfs_starts_requests_in_their_order_of_arrival(checkpoint: Path) -> None:

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from typing import Any
 
-import pytest
-
 from hookline.interfaces.scheduling import BatchScheduler, SchedulePolicy
 from hookline.interfaces.spec import Spec
 from hookline_schedulers import plugin
@@ -32,7 +30,6 @@ def test_hook_hookline_schedule_policies() -> None:
     assert {spec.name for spec in specs if load(spec).cache_aware} == {"lpm", "dfs-weight"}
 
 
-@pytest.mark.parametrize("module", ["hookline_schedulers.plugin", "hookline_schedulers.default"])
-def test_importing_it_imports_no_torch(module: str) -> None:
-    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+def test_the_default_scheduler_needs_no_torch() -> None:
+    code = "import sys, hookline_schedulers.default; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})

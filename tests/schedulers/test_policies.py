@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from hookline.interfaces.scheduling import PrefixMatch, SchedulePolicy, SchedulerView
@@ -122,12 +121,3 @@ def cached_tokens(checkpoint: Path, policy: str) -> int:
 @pytest.mark.parametrize("policy", ["lpm", "dfs-weight"])
 def test_cache_aware_orders_hit_more_than_fcfs_on_shared_prefixes(checkpoint: Path, policy: str) -> None:
     assert cached_tokens(checkpoint, policy) > 1.3 * cached_tokens(checkpoint, "fcfs")
-
-
-def test_cache_aware_orders_are_fcfs_without_a_cache(checkpoint: Path) -> None:
-    for policy in ("lpm", "dfs-weight"):
-        harness = Harness(checkpoint, FakeWorker(max_running_requests=1), policy=policy, cache=False)
-        for i in range(5):
-            harness.add(f"{i}", np.arange(i + 3).tolist(), 2)
-        harness.run()
-        assert harness.finished == [f"{i}" for i in range(5)]

@@ -160,7 +160,9 @@ class StepPlan:
     """What the next pass does.
 
     Core first retracts, then rejects, then runs: ``prefill`` alone is an extend; with ``decode`` too it is
-    a mixed pass; ``decode`` alone is a decode of all running requests. An empty plan is idle.
+    a mixed pass; ``decode`` alone is a decode of all running requests. An empty plan is idle. Not every
+    attention backend can mix: do so only if ``config.enable_mixed_chunk`` is set, which demands the feature, or
+    if the scheduler's spec imposes it (``imposes={"attention_backends": frozenset({"mixed"})}``).
     A plan that breaks the ledger (unknown rid, more tokens than left, too few slots) is refused with an
     error that names the scheduler; core never guesses.
     """
@@ -195,6 +197,7 @@ class SchedulerEnv:
     page_size: int
     #: Tokens of prefill per pass for one request; ``None``: no chunking.
     chunked_prefill_size: int | None
+    #: Tokens of prefill per pass for all requests together; one that is alone in it may have more.
     max_prefill_tokens: int
     seed: int
     options: Any = None

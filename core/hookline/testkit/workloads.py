@@ -34,15 +34,27 @@ _SHARED = tuple(random.Random(0).choices(range(VOCAB_SIZE), k=60))
 _PASSES_PER_TOKEN = 4
 
 
+class Prompt(tuple[int, ...]):
+    """Token ids, shown by what they are made of: a failing workload is read by people."""
+
+    num_shared: int
+
+    def __new__(cls, num_shared: int, own: Sequence[int]) -> Prompt:
+        """Begins with so many of the tokens that prompts share."""
+        prompt = super().__new__(cls, (*_SHARED[:num_shared], *own))
+        prompt.num_shared = num_shared
+        return prompt
+
+    def __repr__(self) -> str:
+        return f"<{self.num_shared} shared tokens and {len(self) - self.num_shared} own>"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One request."""
 
     rid: str
-    #: Not shown, or nobody could read a workload that a scheduler failed on.
-    prompt: tuple[int, ...] = field(repr=False)
-    #: What the prompt is made of.
-    about: str = ""
+    prompt: tuple[int, ...]
     max_new_tokens: int
     ignore_eos: bool = True
     priority: int = 0
@@ -281,8 +293,7 @@ def _jobs(rows: Sequence[tuple[int, int, int, bool, int, int, int | None]]) -> t
     return tuple(
         Job(
             rid=f"r{i}",
-            prompt=(*_SHARED[:shared], *own.choices(range(VOCAB_SIZE), k=num_own)),
-            about=f"{shared} shared and {num_own} own tokens",
+            prompt=Prompt(shared, own.choices(range(VOCAB_SIZE), k=num_own)),
             max_new_tokens=output,
             ignore_eos=ignore_eos,
             priority=priority,
