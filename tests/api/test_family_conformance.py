@@ -64,6 +64,7 @@ _PATH = "/v1/chat/completions"
 
 class TestOpenAI(ApiFamilySuite):
     name = "openai"
+    serving = {"reasoning_parser": "think", "function_call_parser": "qwen25"}
     requests = (
         ApiCall(method="GET", path="/v1/models", check=_is_listed),
         ApiCall(method="GET", path=f"/v1/models/{MODEL}"),

@@ -49,6 +49,8 @@ class ApiCall:
     text: Callable[[httpx.Response], str] | None = None
     #: The same call with an answer in a stream; its ``text`` joins the pieces.
     streamed: ApiCall | None = None
+    #: For a call that has an answer in a stream only.
+    is_stream: bool = False
 
     def __repr__(self) -> str:
         return f"{self.method} {self.path} {'' if self.body is None else json.dumps(self.body)}".rstrip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar, cast
 
@@ -42,6 +42,8 @@ class ApiFamilySuite(OfferSuite[ApiFamilySpec]):
 
     #: At least one call for each method of each path, of which the tests are made.
     requests: ClassVar[Sequence[ApiCall]] = ()
+    #: Fields of the ``FakeServing`` besides its replies: the parsers that the family should meet, say.
+    serving: ClassVar[Mapping[str, Any]] = {}
     #: Names of other families in whose place this one serves: their paths may be the same.
     replaces: ClassVar[Collection[str]] = ()
     #: Whether fields of a body that nobody reads are named in a header of the answer, and refused under
@@ -70,7 +72,8 @@ class ApiFamilySuite(OfferSuite[ApiFamilySpec]):
     @classmethod
     def session(cls, *replies: Reply, key: str | None = None, **server: Any) -> AbstractAsyncContextManager[ApiSession]:
         """The family alone, over a fake engine that gives ``replies`` (the default one if none)."""
-        return ApiSession.open(cls.loaded(), replies or [Reply(embedding=_VECTOR)], key=key, **server)
+        fake = FakeServing(replies=list(replies) or [Reply(embedding=_VECTOR)], **cls.serving)
+        return ApiSession.open(cls.loaded(), fake, key=key, **server)
 
     @classmethod
     def operations(cls) -> list[tuple[str, set[str]]]:
@@ -92,7 +95,12 @@ class ApiFamilySuite(OfferSuite[ApiFamilySpec]):
     @classmethod
     def streamed(cls) -> list[ApiCall]:
         """Those with an answer in a stream."""
-        return [call.streamed for call in cls.requests if call.streamed is not None]
+        return [
+            call
+            for example in cls.requests
+            for call in (example, example.streamed)
+            if call is not None and (call.is_stream or call is example.streamed)
+        ]
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "call" in metafunc.fixturenames:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,7 +16,7 @@ from hookline.api.families import LoadedFamily
 from hookline.config.schema import HooklineConfig, ServerConfig
 from hookline.interfaces.api import Serving
 from hookline.testkit.api_calls import ApiCall
-from hookline.testkit.fake_serving import FakeServing, Reply
+from hookline.testkit.fake_serving import FakeServing
 from hookline.testkit.in_process import http
 
 
@@ -33,10 +33,9 @@ class ApiSession:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, family: LoadedFamily, replies: Sequence[Reply], *, key: str | None = None, **server: Any
+        cls, family: LoadedFamily, serving: FakeServing, *, key: str | None = None, **server: Any
     ) -> AsyncIterator[ApiSession]:
         """``key`` is what the client sends, ``server`` are settings of the section ``server``."""
-        serving = FakeServing(replies=list(replies))
         serving.config = HooklineConfig(server=ServerConfig(**server))
         watch = _Watch(serving)
         app = create_app(cast(Serving, watch), [family], serving.config)
