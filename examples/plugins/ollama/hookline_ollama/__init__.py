@@ -1,0 +1,1 @@
+"""The Ollama API for Hookline. What it offers is in plugin.py."""
