@@ -118,7 +118,7 @@ def _compose_rope_qkv(ops: Ops) -> Callable[[Tensor, Tensor, Tensor, int, int], 
 
     def rope_qkv(qkv_TO: Tensor, cos_T1D: Tensor, sin_T1D: Tensor, num_q: int, num_kv: int) -> QKV:
         """Split a fused projection into heads and rotate q and k: q [T, num_q, D], k and v [T, num_kv, D]."""
-        qkv_TND = qkv_TO.view(qkv_TO.shape[0], num_q + 2 * num_kv, -1)
+        qkv_TND = qkv_TO.unflatten(1, (num_q + 2 * num_kv, -1))
         qk_TND = rotate(qkv_TND[:, : num_q + num_kv], cos_T1D, sin_T1D)
         return qk_TND[:, :num_q], qk_TND[:, num_q:], qkv_TND[:, num_q + num_kv :]
 
@@ -136,7 +136,7 @@ def _compose_qk_norm_rope(ops: Ops) -> Callable[[Tensor, Tensor, float, Tensor, 
 
         ``weight_ND`` is [num_q + num_kv, D]: the weight of each head.
         """
-        qkv_TND = qkv_TO.view(qkv_TO.shape[0], num_q + 2 * num_kv, -1)
+        qkv_TND = qkv_TO.unflatten(1, (num_q + 2 * num_kv, -1))
         qk_TND = rotate(norm(qkv_TND[:, : num_q + num_kv], weight_ND, eps), cos_T1D, sin_T1D)
         return qk_TND[:, :num_q], qk_TND[:, num_q:], qkv_TND[:, num_q + num_kv :]
 

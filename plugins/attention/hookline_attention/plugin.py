@@ -25,7 +25,7 @@ def hookline_attention_backends() -> list[AttentionBackendSpec]:
             target="hookline_attention.triton_attention.backend:TritonAttention",
             requires=Requirements(devices=frozenset({"cuda"}), min_capability=(8, 0), packages=("triton>=3.2",)),
             features=frozenset(
-                {"mask.full", "mask.window", "mask.tree", "softcap", "graphs", "mixed", "deterministic"}
+                {"mask.full", "mask.window", "mask.tree", "softcap", "sinks", "graphs", "mixed", "deterministic"}
             ),
             summary="Triton kernels: decode split over keys, extend over prefix and new tokens",
         ),

@@ -113,12 +113,13 @@ class TritonAttention(AttentionBackend):
         tile = decode_tile(self._group, layer.head_dim, q.dtype)
         parts, lse = self._parts(plan, layer) if splits > 1 else (out, out)
         decode_kernel[(batch_size, layer.num_kv_heads, splits)](
-            q, k_plane, v_plane, geometry.req_to_token, geometry.req_pool_indices, geometry.seq_lens, out, parts, lse,
+            q, k_plane, v_plane, geometry.req_to_token, geometry.req_pool_indices, geometry.seq_lens,
+            q if layer.sinks is None else layer.sinks, out, parts, lse,
             layer.scale, layer.softcap or 0.0,
             q.stride(0), q.stride(1), k_plane.stride(0), k_plane.stride(1), v_plane.stride(0), v_plane.stride(1),
             geometry.req_to_token.stride(0), out.stride(0), out.stride(1),
             splits, MIN_SPLIT if splits > 1 else 0,
-            WINDOW=window, HAS_SOFTCAP=layer.softcap is not None,
+            WINDOW=window, HAS_SOFTCAP=layer.softcap is not None, HAS_SINKS=layer.sinks is not None,
             G=self._group, D=layer.head_dim, DV=layer.v_head_dim,
             BLOCK_G=tile.rows, BLOCK_L=tile.keys,
             BLOCK_D=_width(layer.head_dim), BLOCK_DV=_width(layer.v_head_dim),
@@ -154,11 +155,12 @@ class TritonAttention(AttentionBackend):
         tiles = triton.cdiv(plan.longest_new * self._group, tile.rows)
         extend_kernel[(tiles, layer.num_kv_heads, geometry.batch_size)](
             q, k_plane, v_plane, geometry.req_to_token, geometry.req_pool_indices, geometry.seq_lens,
-            geometry.prefix_lens, plan.starts, q if tree is None else tree.view(torch.uint8), out,
+            geometry.prefix_lens, plan.starts, q if tree is None else tree.view(torch.uint8),
+            q if layer.sinks is None else layer.sinks, out,
             layer.scale, layer.softcap or 0.0,
             q.stride(0), q.stride(1), k_plane.stride(0), k_plane.stride(1), v_plane.stride(0), v_plane.stride(1),
             geometry.req_to_token.stride(0), 0 if tree is None else tree.stride(0), out.stride(0), out.stride(1),
-            WINDOW=window, HAS_SOFTCAP=layer.softcap is not None,
+            WINDOW=window, HAS_SOFTCAP=layer.softcap is not None, HAS_SINKS=layer.sinks is not None,
             IS_CAUSAL=geometry.mask is not MaskKind.FULL, HAS_TREE=tree is not None,
             G=self._group, D=layer.head_dim, DV=layer.v_head_dim,
             BLOCK_M=tile.rows, BLOCK_L=tile.keys,

@@ -40,12 +40,12 @@ def _online(scores, v, peak, total, acc, PRECISION: tl.constexpr):
 
 @triton.jit
 def decode_kernel(
-    q_TND, k_plane, v_plane, table_RC, rows_B, seq_lens_B, out_TND, part_BNSD, part_lse_BNS,
+    q_TND, k_plane, v_plane, table_RC, rows_B, seq_lens_B, sinks_N, out_TND, part_BNSD, part_lse_BNS,
     scale, softcap,
     stride_q_t, stride_q_n, stride_k_slot, stride_k_head, stride_v_slot, stride_v_head, stride_table,
     stride_out_t, stride_out_n,
     num_splits, min_split,
-    WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
+    WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr,
     G: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
     BLOCK_G: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
     IS_SPLIT: tl.constexpr, PRECISION: tl.constexpr,
@@ -76,6 +76,11 @@ def decode_kernel(
     peak = tl.full([BLOCK_G], float("-inf"), dtype=tl.float32)
     total = tl.zeros([BLOCK_G], dtype=tl.float32)
     acc = tl.zeros([BLOCK_G, BLOCK_DV], dtype=tl.float32)
+    if HAS_SINKS:
+        # A sink is a key without a value; the first part has it.
+        sink = tl.load(sinks_N + head, mask=g < G, other=0.0).to(tl.float32) * LOG2E
+        peak = tl.where(split == 0, sink, peak)
+        total = tl.where(split == 0, total + 1.0, total)
     table = table_RC + tl.load(rows_B + request).to(tl.int64) * stride_table
     for start in tl.range(begin, end, BLOCK_L):
         key = start + tl.arange(0, BLOCK_L)
@@ -134,11 +139,12 @@ def merge_kernel(
 
 @triton.jit
 def extend_kernel(
-    q_TND, k_plane, v_plane, table_RC, rows_B, seq_lens_B, prefix_lens_B, starts_B, tree_TX, out_TND,
+    q_TND, k_plane, v_plane, table_RC, rows_B, seq_lens_B, prefix_lens_B, starts_B, tree_TX, sinks_N, out_TND,
     scale, softcap,
     stride_q_t, stride_q_n, stride_k_slot, stride_k_head, stride_v_slot, stride_v_head, stride_table,
     stride_tree, stride_out_t, stride_out_n,
-    WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, IS_CAUSAL: tl.constexpr, HAS_TREE: tl.constexpr,
+    WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr,
+    IS_CAUSAL: tl.constexpr, HAS_TREE: tl.constexpr,
     G: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -178,6 +184,10 @@ def extend_kernel(
     peak = tl.full([BLOCK_M], float("-inf"), dtype=tl.float32)
     total = tl.zeros([BLOCK_M], dtype=tl.float32)
     acc = tl.zeros([BLOCK_M, BLOCK_DV], dtype=tl.float32)
+    if HAS_SINKS:
+        # A sink is a key without a value.
+        peak = tl.load(sinks_N + head).to(tl.float32) * LOG2E
+        total += 1.0
     table = table_RC + tl.load(rows_B + request).to(tl.int64) * stride_table
     for start in tl.range(begin, end, BLOCK_L):
         key = start + tl.arange(0, BLOCK_L)

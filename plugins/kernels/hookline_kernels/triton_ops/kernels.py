@@ -99,16 +99,19 @@ def topk_softmax_kernel(
     e = tl.arange(0, BLOCK_E)
     k = tl.arange(0, BLOCK_K)
     logits = tl.load(logits_TE + token * stride_logits + e, mask=e < E, other=float("-inf")).to(tl.float32)
-    exps = tl.exp(logits - tl.max(logits, 0))
+    peak = tl.max(logits, 0)
+    exps = tl.exp(logits - peak)
     weights = tl.zeros([BLOCK_K], dtype=tl.float32)
     ids = tl.zeros([BLOCK_K], dtype=tl.int32)
-    left = tl.where(e < E, exps, -1.0)
+    # Chosen by logits: small exponentials are all zero.
+    left = e < E
     for choice in tl.static_range(K):
-        best = tl.max(left, 0)
-        expert = tl.min(tl.where(left == best, e, BLOCK_E), 0)
-        weights = tl.where(k == choice, best, weights)
+        best = tl.max(tl.where(left, logits, float("-inf")), 0)
+        # What is not a number compares with nothing; the token still gets experts that exist.
+        expert = tl.min(tl.where(left & ((logits == best) | (logits != logits)), e, E - 1), 0)
+        weights = tl.where(k == choice, tl.exp(best - peak), weights)
         ids = tl.where(k == choice, expert, ids)
-        left = tl.where(e == expert, -1.0, left)
+        left = left & (e != expert)
     total = tl.sum(weights, 0) if RENORMALIZE else tl.sum(exps, 0)
     tl.store(weights_TK + token * K + k, weights / total, mask=k < K)
     tl.store(ids_TK + token * K + k, ids.to(tl.int64), mask=k < K)

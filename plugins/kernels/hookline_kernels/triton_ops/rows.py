@@ -87,8 +87,8 @@ def _rope(
     qkv_TO: Tensor, weight_ND: Tensor | None, eps: float, cos: Tensor, sin: Tensor, num_q: int, num_kv: int
 ) -> QKV:
     tokens = qkv_TO.shape[0]
-    qkv_TND = qkv_TO.view(tokens, num_q + 2 * num_kv, -1)
-    num_turned, head_dim = num_q + num_kv, qkv_TND.shape[-1]
+    num_turned, head_dim = num_q + num_kv, qkv_TO.shape[1] // (num_q + 2 * num_kv)
+    qkv_TND = qkv_TO.view(tokens, num_turned + num_kv, head_dim)
     out = torch.empty(tokens, num_turned, head_dim, dtype=qkv_TO.dtype, device=qkv_TO.device)
     if tokens:
         block_d = power_of_two(head_dim)
