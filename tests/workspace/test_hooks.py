@@ -47,6 +47,7 @@ def test_hook_docstrings_state_obligations(name: str) -> None:
     text = inspect.getdoc(HOOKS[name]) or ""
     assert re.search(r"Stability: (stable|provisional)\.", text)
     assert "Runs in: " in text
+    assert "May block: " in text
 
 
 def test_hooks_have_tests() -> None:
