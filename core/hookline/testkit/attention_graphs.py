@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from hookline.interfaces.attention import AttentionBackend
+from hookline.platform import create_platform
 from hookline.testkit.attention_cases import MAX_CONTEXT_LEN, AttentionCase
 
 
 class CapturedPass:
-    """On CUDA a real graph. Elsewhere ``prepare`` and ``forward`` run again with the plan that was made first,
-    which shows the same mistake: a length that was taken from the host."""
+    """On CUDA a real graph, captured as the worker does it. Elsewhere ``prepare`` and ``forward`` run again with
+    the plan that was made first, which shows the same mistake: a length that was taken from the host."""
 
     def __init__(self, backend: AttentionBackend, case: AttentionCase) -> None:
         """Plan for as many requests as the case has, of any length."""
         self._backend = backend
-        self._case = case
+        self._layers = case.layers
         # What is captured keeps its place; the case that it came from must stay as it is.
         geometry = case.geometry
         self._geometry = replace(
@@ -33,46 +35,53 @@ class CapturedPass:
         )
         self._pool = case.copy_of_pool()
         self._q, self._k, self._v = ([tensor.clone() for tensor in tensors] for tensors in (case.q, case.k, case.v))
-        self._graph: torch.cuda.CUDAGraph | None = None
         with torch.inference_mode():
             self._plan = backend.plan(self._geometry)
-            # The first runs may compile and allocate, which must not be captured.
-            self._outputs = self._run()
-            if case.device.type == "cuda":
-                self._capture()
+            self._replay = self._capture() if case.device.type == "cuda" else self._run
 
-    def replay(self, case: AttentionCase) -> list[Tensor]:
-        """Each layer's output for another case with as many requests and slots."""
+    def replay(self, case: AttentionCase, *, num_padding: int = 0) -> list[Tensor]:
+        """Each layer's output for another case with as many requests and slots.
+
+        The last ``num_padding`` requests are replaced by padding, as in a batch that is smaller than the captured
+        one: a token at position 0 in a row of the table whose slots are all the sink.
+        """
         with torch.inference_mode():
-            for name in ("req_to_token", "req_pool_indices", "seq_lens", "prefix_lens", "out_cache_loc"):
-                getattr(self._geometry, name).copy_(getattr(case.geometry, name))
-            for layer in case.layers:
-                for mine, theirs in zip(
-                    self._pool.planes(layer.layer_id), case.pool.planes(layer.layer_id), strict=True
-                ):
-                    mine.copy_(theirs)
-            for mine, theirs in zip((*self._q, *self._k, *self._v), (*case.q, *case.k, *case.v), strict=True):
-                mine.copy_(theirs)
-            if self._graph is None:
-                self._outputs = self._run()
-            else:
-                self._graph.replay()
-            return [output.clone() for output in self._outputs]
+            self._fill(case)
+            if num_padding:
+                self._pad(num_padding)
+            outputs = self._replay()
+            return [output.clone() for output in outputs]
 
-    def _capture(self) -> None:
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            self._run()
-        torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._outputs = self._run()
+    def _fill(self, case: AttentionCase) -> None:
+        for name in ("req_to_token", "req_pool_indices", "seq_lens", "prefix_lens", "out_cache_loc"):
+            getattr(self._geometry, name).copy_(getattr(case.geometry, name))
+        for layer in case.layers:
+            planes = zip(self._pool.planes(layer.layer_id), case.pool.planes(layer.layer_id), strict=True)
+            for mine, theirs in planes:
+                mine.copy_(theirs)
+        for mine, theirs in zip((*self._q, *self._k, *self._v), (*case.q, *case.k, *case.v), strict=True):
+            mine.copy_(theirs)
+
+    def _pad(self, num_padding: int) -> None:
+        geometry = self._geometry
+        used = set(geometry.req_pool_indices.tolist())
+        row = next(row for row in range(geometry.req_to_token.shape[0]) if row not in used)
+        geometry.req_to_token[row] = 0
+        geometry.req_pool_indices[-num_padding:] = row
+        geometry.seq_lens[-num_padding:] = 1
+        geometry.prefix_lens[-num_padding:] = 0
+        geometry.out_cache_loc[-num_padding:] = 0
 
     def _run(self) -> list[Tensor]:
         self._backend.prepare(self._plan, self._geometry)
         outputs = []
-        for q, k, v, layer in zip(self._q, self._k, self._v, self._case.layers, strict=True):
+        for q, k, v, layer in zip(self._q, self._k, self._v, self._layers, strict=True):
             self._pool.store(layer.layer_id, self._geometry.out_cache_loc, k, v)
             outputs.append(self._backend.forward(q, k, v, layer, self._pool, self._plan))
         return outputs
+
+    def _capture(self) -> Callable[[], list[Tensor]]:
+        platform = create_platform("cuda")
+        queue = platform.queue()
+        graph = queue.submit(lambda: platform.capture(self._run)).wait()
+        return lambda: queue.submit(graph.replay).wait()
