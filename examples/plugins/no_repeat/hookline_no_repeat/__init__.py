@@ -1,0 +1,1 @@
+"""A logits processor for Hookline. What it offers is in plugin.py."""
