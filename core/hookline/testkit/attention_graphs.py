@@ -37,7 +37,7 @@ class CapturedPass:
         self._q, self._k, self._v = ([tensor.clone() for tensor in tensors] for tensors in (case.q, case.k, case.v))
         with torch.inference_mode():
             self._plan = backend.plan(self._geometry)
-            self._replay = self._capture() if case.device.type == "cuda" else self._run
+            self._launch = self._capture() if case.device.type == "cuda" else self._run
 
     def replay(self, case: AttentionCase, *, num_padding: int = 0) -> list[Tensor]:
         """Each layer's output for another case with as many requests and slots.
@@ -49,8 +49,7 @@ class CapturedPass:
             self._fill(case)
             if num_padding:
                 self._pad(num_padding)
-            outputs = self._replay()
-            return [output.clone() for output in outputs]
+            return [output.clone() for output in self._launch()]
 
     def _fill(self, case: AttentionCase) -> None:
         for name in ("req_to_token", "req_pool_indices", "seq_lens", "prefix_lens", "out_cache_loc"):
@@ -83,5 +82,12 @@ class CapturedPass:
     def _capture(self) -> Callable[[], list[Tensor]]:
         platform = create_platform("cuda")
         queue = platform.queue()
+        # The queue has a stream of its own, the tensors are filled in another.
+        torch.cuda.synchronize()
         graph = queue.submit(lambda: platform.capture(self._run)).wait()
-        return lambda: queue.submit(graph.replay).wait()
+
+        def launch() -> list[Tensor]:
+            torch.cuda.synchronize()
+            return queue.submit(graph.replay).wait()
+
+        return launch
