@@ -66,6 +66,19 @@ def test_a_path_of_the_application_itself_is_an_error(path: str) -> None:
         create_app(FakeServing(), [_family("mine", path)], HooklineConfig())
 
 
+def test_a_router_holds_its_routes_itself() -> None:
+    class Nested(ApiFamily):
+        def router(self) -> APIRouter:
+            inner, outer = APIRouter(), APIRouter()
+            inner.add_api_route("/a", lambda: None, methods=["GET"])
+            outer.mount("/b", inner)
+            return outer
+
+    family = LoadedFamily(name="nested", distribution="d", target=Nested, paths=frozenset({"/b/a"}))
+    with pytest.raises(PluginError, match="'nested' of d has a Mount; add every route to the one router itself"):
+        create_app(FakeServing(), [family], HooklineConfig())
+
+
 async def test_one_path_with_different_methods_is_no_conflict() -> None:
     app = create_app(
         FakeServing(), [_family("first", "/a"), _family("second", "/a", methods=["POST"])], HooklineConfig()

@@ -36,7 +36,10 @@ class LoadedFamily:
         router = family.router()
         for route in router.routes:
             if not isinstance(route, APIRoute):
-                raise PluginError(f"the API family {self} has a {type(route).__name__}; only HTTP routes are possible")
+                raise PluginError(
+                    f"the API family {self} has a {type(route).__name__}; add every route to the one router itself "
+                    "(router.add_api_route, router.get, router.post), none by mounting or including another"
+                )
         served = frozenset(route.path for route in _routes(router))
         for kind, stray in (
             ("serves paths that it does not declare", served - self.paths),
