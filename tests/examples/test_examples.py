@@ -80,6 +80,6 @@ def test_their_wheels_work_beside_released_ones(released: ReleasedEnvironment, t
         assert any(name.endswith("/py.typed") for name in names), wheel.name
         assert not any(name.startswith("tests/") for name in names), wheel.name
     environment = released.copy(tmp_path / "venv")
-    environment.install(*wheels)
+    environment.install(*map(str, wheels))
     told = environment.must("-m", "hookline", "plugins", "check", "--load", cwd=tmp_path)
     assert [example.name for example in EXAMPLES if f"{project(example)['name']} " not in told] == []

@@ -58,16 +58,22 @@ class NewPlugin:
         told = environment.must("-m", "hookline", "plugins", "new", self.name, "--kind", kind, cwd=place)
         assert f"cd {self.distribution}\n" in told
 
-    def install_wheel(self) -> None:
-        """Build and install the wheel; from then on everything of Hookline lies in the environment."""
-        (wheel,) = build_wheels([self.folder], self._place / "dist")
-        self.environment.install(wheel)
+    def install_for_tests(self) -> None:
+        """Build the wheel and install it with its extra "test": nothing of Hookline that it does not name."""
+        build_wheels([self.folder], self._place / "dist")
+        self.environment.install(f"{self.distribution}[test]", find=self._place / "dist")
+
+    def run_its_tests(self) -> None:
+        told = self.environment.must("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", cwd=self.folder)
+        # A test that is skipped for want of a distribution: the extra has to name it.
+        assert "pip install" not in told, told
+
+    def install_for_serving(self) -> None:
+        """All of Hookline beside it; everything lies in the environment."""
+        self.environment.install("hookline")
         found = self.environment.must("-c", _ORIGINS, self.package, *PACKAGES, cwd=self.folder)
         packages = str(self.environment.packages)
         assert [origin for origin in json.loads(found) if not origin.startswith(packages)] == []
-
-    def run_its_tests(self) -> None:
-        self.environment.must("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=self.folder)
 
     @contextmanager
     def serve(self) -> Iterator[Server]:
@@ -105,12 +111,13 @@ Proof = Callable[[Server, NewPlugin], None]
 
 
 def live(plugin: NewPlugin, proof: Proof, *preparation: str) -> None:
-    """Build and install the plugin, run its tests, serve with it, and miss it once it is gone.
+    """The whole life: build and install it, run its tests, serve with it, uninstall it, and see that it is missed.
 
     ``preparation`` are arguments of Python: what its hookline.toml says to run before the server.
     """
-    plugin.install_wheel()
+    plugin.install_for_tests()
     plugin.run_its_tests()
+    plugin.install_for_serving()
     if preparation:
         plugin.environment.must(*preparation, cwd=plugin.folder)
     with plugin.serve() as server:

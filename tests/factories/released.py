@@ -8,7 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -40,15 +40,26 @@ def build_wheels(folders: Iterable[Path], target: Path) -> list[Path]:
     return sorted(target.glob("*.whl"))
 
 
-class ReleasedEnvironment:
-    """A virtual environment in which Hookline comes from wheels alone.
+def link_third_party(folder: Path) -> Path:
+    """A folder with everything that is installed for the tests, but nothing of Hookline: neither code nor metadata."""
+    folder.mkdir()
+    for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
+        is_ours = entry.name.removeprefix("_").startswith(("hookline", "__editable__"))
+        if not is_ours and entry.suffix != ".pth":
+            (folder / entry.name).symlink_to(entry)
+    return folder
 
-    Third-party packages come from the environment of the tests, through a .pth file. The paths of its editable
-    members do not come along: a folder that a .pth file names is not searched for further .pth files.
+
+class ReleasedEnvironment:
+    """A virtual environment in which Hookline comes from released wheels alone.
+
+    Third-party packages cannot be downloaded again; they come from the environment of the tests.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, wheels: Path) -> None:
         self.folder = folder
+        #: Where wheels are found.
+        self.wheels = wheels
         self.python = folder / "bin" / "python"
         self.packages = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
         self.variables = {
@@ -61,26 +72,27 @@ class ReleasedEnvironment:
         }
 
     @classmethod
-    def create(cls, folder: Path, wheels: Sequence[Path]) -> ReleasedEnvironment:
+    def create(cls, folder: Path, wheels: Path, third_party: Path, *requirements: str) -> ReleasedEnvironment:
         venv.EnvBuilder(with_pip=False).create(folder)
-        made = cls(folder)
-        made.install(*wheels)
-        (made.packages / "third-party.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+        made = cls(folder, wheels)
+        (made.packages / "third-party.pth").write_text(f"{third_party}\n")
+        made.install(*requirements)
         return made
 
     def copy(self, folder: Path) -> ReleasedEnvironment:
         """The same in another folder; its scripts still name this one's Python, its modules do not."""
         shutil.copytree(self.folder, folder, symlinks=True)
-        return ReleasedEnvironment(folder)
+        return ReleasedEnvironment(folder, self.wheels)
 
     @property
     def program(self) -> list[str]:
         """``hookline`` without the current folder on sys.path."""
         return [str(self.python), "-P", "-m", "hookline"]
 
-    def install(self, *wheels: Path) -> None:
-        """Install wheels; nothing is downloaded."""
-        self._pip("install", "-q", "--no-index", "--no-deps", *map(str, wheels))
+    def install(self, *requirements: str, find: Path | None = None) -> None:
+        """Install what requirements name, and what that needs, from the released wheels and those in ``find``."""
+        links = [f"--find-links={place}" for place in (self.wheels, find) if place is not None]
+        self._pip("install", "-q", "--no-index", *links, *requirements)
 
     def uninstall(self, distribution: str) -> None:
         self._pip("uninstall", "-q", "-y", distribution)
@@ -103,8 +115,10 @@ class ReleasedEnvironment:
         return answer.stdout
 
     def _pip(self, *arguments: str) -> None:
-        subprocess.run(
+        answer = subprocess.run(
             [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(self.python), *arguments],
-            check=True,
             capture_output=True,
+            text=True,
+            check=False,
         )
+        assert answer.returncode == 0, answer.stderr

@@ -53,6 +53,6 @@ PREPARATIONS = {
 
 @pytest.mark.parametrize("kind", list(PROOFS))
 def test_a_new_plugin_is_built_tested_served_and_missed(
-    kind: str, released: ReleasedEnvironment, tmp_path: Path
+    kind: str, released_core: ReleasedEnvironment, tmp_path: Path
 ) -> None:
-    live(NewPlugin(released.copy(tmp_path / "venv"), tmp_path, kind), PROOFS[kind], *PREPARATIONS.get(kind, ()))
+    live(NewPlugin(released_core.copy(tmp_path / "venv"), tmp_path, kind), PROOFS[kind], *PREPARATIONS.get(kind, ()))

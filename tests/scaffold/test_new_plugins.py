@@ -6,6 +6,7 @@ Those that compute are in test_new_model_plugins.py, which another process may r
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,8 +27,24 @@ def serves_its_own_paths(server: Server, plugin: NewPlugin) -> None:
     assert answer["completion_tokens"] == 4
 
 
+def constrains(server: Server, plugin: NewPlugin) -> None:
+    sampling = {"temperature": 0, "max_new_tokens": 16, "regex": "(?:ab){3}"}
+    assert server.post("/generate", text="Once upon", sampling_params=sampling)["text"] == "ababab"
+
+
+def forbids(server: Server, plugin: NewPlugin) -> None:
+    """The token that would come first never comes."""
+    sampling: dict[str, Any] = {"temperature": 0, "max_new_tokens": 8}
+    (first, *_) = server.post("/generate", text="Once upon", sampling_params=sampling)["output_ids"]
+    sampling["logits_processors"] = {plugin.name: {"token_ids": [first]}}
+    assert first not in server.post("/generate", text="Once upon", sampling_params=sampling)["output_ids"]
+
+
 PROOFS: dict[str, Proof] = {
     "api": serves_its_own_paths,
+    "grammar": constrains,
+    "logits-processor": forbids,
+    "parser": answers,
     "policy": answers,
     "scheduler": answers,
 }
@@ -39,6 +56,6 @@ def test_every_kind_has_its_proof() -> None:
 
 @pytest.mark.parametrize("kind", list(PROOFS))
 def test_a_new_plugin_is_built_tested_served_and_missed(
-    kind: str, released: ReleasedEnvironment, tmp_path: Path
+    kind: str, released_core: ReleasedEnvironment, tmp_path: Path
 ) -> None:
-    live(NewPlugin(released.copy(tmp_path / "venv"), tmp_path, kind), PROOFS[kind])
+    live(NewPlugin(released_core.copy(tmp_path / "venv"), tmp_path, kind), PROOFS[kind])

@@ -73,6 +73,7 @@ KINDS: Mapping[str, ScaffoldKind] = MappingProxyType(
                 noun="schedule policy",
                 contracts=("hookline.interfaces.scheduling.SchedulePolicy",),
                 suites=("hookline.testkit.policies",),
+                tested_with=("hookline-schedulers",),
             ),
             ScaffoldKind(
                 name="parser",
