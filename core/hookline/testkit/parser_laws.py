@@ -54,6 +54,10 @@ class ParserLaws(OfferSuite[S]):
         """A text of fragments of the format, and a way of cutting it."""
         return data.draw(cut(fragments(*parts(cls.known_markers(), cls.texts()))))
 
+    def test_has_cases_and_markers(self) -> None:
+        assert self.cases, f"{type(self).__name__}: set `cases` to outputs and what is found in them"
+        assert self.known_markers()
+
     def test_template_markers_are_strings(self) -> None:
         """``template_markers=("<a>")`` is a string: ``auto`` would look for its characters."""
         markers = self.offer().spec.template_markers

@@ -177,7 +177,7 @@ class ReasoningParserSuite(ParserLaws[ReasoningParserSpec]):
         cases = [*self.cases, *self.cases]
         parsers = [self.parser(case.prompt_tail, case.template_kwargs) for case in cases]
         deltas: list[list[Any]] = [[] for _ in cases]
-        for at in range(max(len(case.text) for case in cases)):
+        for at in range(max((len(case.text) for case in cases), default=0)):
             for case, parser, given_so_far in zip(cases, parsers, deltas, strict=True):
                 if at < len(case.text):
                     given_so_far.append(parser.feed(case.text[at]))
@@ -353,7 +353,7 @@ class FunctionCallParserSuite(ParserLaws[FunctionCallParserSpec]):
         tools = copy.deepcopy([case.tools for case in cases])
         parsers = [self.parser(case.tools) for case in cases]
         deltas: list[list[Any]] = [[] for _ in cases]
-        for at in range(max(len(case.text) for case in cases)):
+        for at in range(max((len(case.text) for case in cases), default=0)):
             for case, parser, given_so_far in zip(cases, parsers, deltas, strict=True):
                 if at < len(case.text):
                     given_so_far.append(parser.feed(case.text[at]))
