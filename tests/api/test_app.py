@@ -207,6 +207,17 @@ async def test_requests_beyond_the_limit_get_503_and_health_still_answers() -> N
         assert (await client.post("/generate", json={"text": "c"})).status_code == 200, "the place is free again"
 
 
+async def test_an_open_path_with_a_parameter_answers_under_load_too() -> None:
+    family = _family("probes", "/probe/{part}", open_paths=frozenset({"/probe/{part}"}))
+    serving = FakeServing(replies=[Reply(break_after=0)])
+    async with http(in_process.make_app([family, "native"], serving, max_concurrent_requests=1)) as client:
+        first = asyncio.create_task(client.post("/generate", json={"text": "a"}))
+        await serving.hanging.wait()
+        assert (await client.get("/probe/disk")).text == "probes"
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+
+
 # --- unknown fields ---
 
 

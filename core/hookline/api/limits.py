@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hookline.api.errors import describe
+from hookline.api.paths import PathSet
 from hookline.errors import OverloadedError
 
 
@@ -20,7 +21,7 @@ class LimitsMiddleware:
         self.app = app
         self._max_bytes = max_bytes
         self._max_concurrent = max_concurrent
-        self._uncounted = frozenset(uncounted)
+        self._uncounted = PathSet(uncounted)
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
