@@ -11,6 +11,7 @@ from hookline.errors import PluginError
 from hookline.interfaces.scheduling import PrefillItem, Rejection, SchedulerEnv, StepPlan
 from hookline.messages.requests import LogprobRequest
 from hookline.testkit.fake_worker import FakeWorker, expected_output
+from hookline.testkit.plans import chosen
 from hookline.testkit.scheduling import VOCAB_SIZE, Harness
 from tests.factories import schedulers
 
@@ -30,6 +31,7 @@ def scripted(
     rows: int = 3,
     page_size: int = 1,
     overlap: bool = False,
+    attention: frozenset[str] = frozenset({"mixed"}),
 ) -> Harness:
     """A scheduler that makes these plans, with requests a and b (8 tokens each) and c (30 tokens) waiting."""
 
@@ -38,7 +40,8 @@ def scripted(
 
     monkeypatch.setattr(schedulers.ScriptedScheduler, "__init__", start)
     worker = FakeWorker(max_total_tokens=slots, max_running_requests=rows, page_size=page_size)
-    harness = Harness(checkpoint, worker, scheduler=SCRIPTED, overlap=overlap)
+    backend = chosen("attention_backends", "plain", "tests:nothing", features=sorted(attention))
+    harness = Harness(checkpoint, worker, scheduler=SCRIPTED, overlap=overlap, plugins=[backend])
     harness.add("a", range(8), 6)
     harness.add("b", range(20, 28), 6)
     harness.add("c", range(40, 70), 2)
@@ -206,3 +209,10 @@ def test_prompt_logprob_targets_follow_the_chunks(checkpoint: Path) -> None:
     logprobs = harness.outputs["a"].input_logprobs
     assert logprobs is not None
     assert [entry.token_id for entry in logprobs] == [16, 17, 18, 19]
+
+
+def test_a_mixed_pass_needs_a_backend_that_mixes(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plans = [START_A, StepPlan(prefill=[item("b", 8)], decode=True)]
+    harness = scripted(checkpoint, monkeypatch, *plans, attention=frozenset())
+    with pytest.raises(PluginError, match="prefills and decodes in one pass"):
+        harness.run()

@@ -283,15 +283,17 @@ def _chosen(spec: Any) -> dict[str, Any]:
 
 
 def _example(url: str, plan: EnginePlan, builder: RequestBuilder) -> str:
-    """One command to try, of a route that is served."""
+    """One command to try, of a route that is served; what is served, if none is known."""
     served = {path for spec in plan.plugins.of_kind("api_families") for path in spec.details.get("paths", ())}
     body: dict[str, Any]
     if "/v1/chat/completions" in served and builder.has_chat_template:
         path = "/v1/chat/completions"
         body = {"model": plan.served_model_name, "messages": [{"role": "user", "content": "Hello!"}]}
-    elif plan.config.model.skip_tokenizer_init:
+    elif "/generate" in served and plan.config.model.skip_tokenizer_init:
         path, body = "/generate", {"input_ids": [1, 2, 3], "sampling_params": {"max_new_tokens": 8}}
-    else:
+    elif "/v1/completions" in served and not plan.config.model.skip_tokenizer_init:
         path, body = "/v1/completions", {"model": plan.served_model_name, "prompt": "Once upon a time"}
+    else:
+        return f"curl {url}/docs"
     key = " -H 'authorization: Bearer YOUR_KEY'" if plan.config.server.api_key is not None else ""
     return f"curl {url}{path} -H 'content-type: application/json'{key} -d '{json.dumps(body)}'"

@@ -26,14 +26,23 @@ class Execution:
     """Retracts, rejects, allocates, and puts a pass together."""
 
     def __init__(
-        self, roster: Roster, ledger: KVLedger, finisher: Finisher, counters: Counters, scheduler_name: str
+        self,
+        roster: Roster,
+        ledger: KVLedger,
+        finisher: Finisher,
+        counters: Counters,
+        scheduler_name: str,
+        *,
+        can_mix: bool = True,
     ) -> None:
+        """``can_mix``: whether the attention backend takes prefills and decodes in one pass."""
         self._roster = roster
         self._ledger = ledger
         self._finisher = finisher
         self._counters = counters
         #: Named in every refusal of a plan.
         self._scheduler_name = scheduler_name
+        self._can_mix = can_mix
 
     def carry_out(self, plan: StepPlan) -> Pass | None:
         """The pass of a plan with everything allocated, or ``None`` when the plan is idle.
@@ -152,6 +161,11 @@ class Execution:
 
     def _check_sizes(self, extends: list[Req], new_lens: list[int], *, decodes: bool) -> None:
         """Whether tokens and slots are there. Prefixes are locked by now, so what is available stays so."""
+        if extends and decodes and not self._can_mix:
+            raise self._refusal(
+                "it prefills and decodes in one pass, which the attention backend does not support; a scheduler that "
+                'mixes must impose the feature "mixed", or mix only if schedule.enable_mixed_chunk is set'
+            )
         partial = [] if self._roster.chunked is None or self._roster.chunked in extends else [self._roster.chunked]
         for req, new in zip(extends, new_lens, strict=True):
             left = req.num_pending_prefill
