@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import pkgutil
 from pathlib import Path
 
 import pytest
 
-# Failed assertions of suites show their values, like those of a test file.
-pytest.register_assert_rewrite("hookline.testkit")
+# Failed assertions of suites show their values, like those of a test file. By module: the package is imported already.
+pytest.register_assert_rewrite(
+    *(
+        f"hookline.testkit.{name}"
+        for _, name, _ in pkgutil.iter_modules([str(Path(__file__).parent)])
+        if name != "pytest_plugin"
+    )
+)
 
 
 @pytest.fixture(scope="session")
