@@ -13,6 +13,7 @@ from types import MappingProxyType
 from tests.docs.hooks_page import all_hooks, shared_fields
 from tests.docs.markdown import put
 from tests.docs.settings_tables import all_sections
+from tests.docs.testkit_page import PARTS
 
 DOCS = Path(__file__).parents[2] / "docs"
 COMMAND = "python -m tests.docs.generate"
@@ -22,6 +23,7 @@ GENERATED: Mapping[str, Mapping[str, Callable[[], str]]] = MappingProxyType(
     {
         "hooks.md": {"fields that all specs share": shared_fields, "every hook": all_hooks},
         "configuration.md": {"all settings": all_sections},
+        "testkit.md": PARTS,
     }
 )
 
