@@ -1,4 +1,4 @@
-# make serve | test | test-all | lint | clean. Needs python3 (3.11 or newer) and make; everything else goes to .venv.
+# make serve | test | test-all | lint | docs | clean. Needs python3 (3.11 or newer) and make; the rest goes to .venv.
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -14,7 +14,7 @@ MEMBERS := core/pyproject.toml $(wildcard plugins/*/pyproject.toml)
 # torch without CUDA is a tenth of the size; Linux machines without an NVIDIA driver get it from here.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: serve test test-all lint clean
+.PHONY: serve test test-all lint docs clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/hookline serve --host $(HOST) --port $(PORT) $(ARGS)
@@ -32,8 +32,12 @@ lint: $(VENV)/.test
 	@# One by one: the tests of every example are called `tests`.
 	@for example in $(EXAMPLES); do echo "mypy $$example"; MYPYPATH=$$example $(BIN)/mypy $$example || exit 1; done
 
+# Pages in build/site; a link that leads nowhere fails.
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build/site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

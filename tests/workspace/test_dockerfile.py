@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,8 @@ def image(tmp_path: Path, released_core: ReleasedEnvironment) -> tuple[Path, dic
         if item.stage == 0 and item.word == "COPY":
             source, target = item.rest.split()
             copy(ROOT / source, places["/src"] / target / (source if target == "." else ""))
+            if source == "constraints.txt":
+                pin_what_is_here(places["/src"] / source)
         if item.stage == 0 and item.word == "RUN":
             command = re.sub(r"/(src|opt/hookline|wheels)\b", lambda match: str(places[match[0]]), item.rest)
             answer = subprocess.run(
@@ -97,6 +100,14 @@ def image(tmp_path: Path, released_core: ReleasedEnvironment) -> tuple[Path, dic
             if "-m venv" in command:
                 give_third_party(places["/opt/hookline"])
     return places["/opt/hookline"], shell
+
+
+def pin_what_is_here(constraints: Path) -> None:
+    """There is no index here; a machine with other versions (triton's follows torch's build) tests with those."""
+    here = {item.name.lower().replace("_", "-"): item.version for item in distributions()}
+    lines = [line.partition("==") for line in constraints.read_text().splitlines() if "==" in line and line[0] != "#"]
+    pins = [f"{name}=={here.get(name.lower().replace('_', '-'), version)}\n" for name, _, version in lines]
+    constraints.write_text("".join(pins))
 
 
 def copy(source: Path, target: Path) -> None:
