@@ -1,0 +1,310 @@
+"""Times the Triton kernels on a GPU, beside what torch does, as a share of the memory bandwidth measured there.
+
+    PYTHONPATH=core HOOKLINE_SOURCE_TREE=plugins python benchmarks/kernels.py [--only NAME] [--json FILE]
+
+Every case is checked against its reference before it is timed. A time is the median of replays of a captured graph,
+over inputs that do not fit into the cache together. Shapes are those of Qwen3-0.6B and of the text half of
+Qwen3-30B-A3B.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hookline.batch.forward_batch import AttentionGeometry
+from hookline.batch.forward_mode import ForwardMode
+from hookline.interfaces.attention import AttentionEnv, AttentionLayerInfo
+from hookline.layers.ops import OPS, Ops
+from hookline.plugins.manager import load_plugins
+from hookline.plugins.plan import PluginPlan
+from hookline.plugins.resolve import choose
+
+DEVICE = torch.device("cuda")
+DTYPE = torch.bfloat16
+#: Bytes that rotating inputs take at least: several times the L2 cache of an H200.
+COLD_BYTES = 400 << 20
+REPLAYS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    case: str
+    microseconds: float
+    #: The same by core's references (attention: by torch's scaled_dot_product_attention on dense keys).
+    torch_microseconds: float
+    gigabytes: float
+    #: Share of the bandwidth of a large copy.
+    of_bandwidth: float
+    #: ||out - reference|| / ||reference||, against float32.
+    error: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Case:
+    """One kernel at one shape: several sets of inputs, the calls, and the bytes that one call must move."""
+
+    name: str
+    sets: list[tuple[Any, ...]]
+    ours: Callable[..., Any]
+    theirs: Callable[..., Any]
+    exact: Callable[..., Any]
+    num_bytes: int
+
+
+class Registered:
+    """The shipped implementations, found as an engine finds them."""
+
+    def __init__(self) -> None:
+        registry = load_plugins()
+        self._plan = PluginPlan(source_paths=registry.source_paths)
+        self._registry = registry
+        sets = {offer.spec.name: offer for offer in registry.of_kind("ops")}
+        self.triton = self._plan.load(choose(sets["triton"]))(DEVICE, DTYPE, None)
+        self.reference = {name: Ops().request(op) for name, op in OPS.items()}
+
+    def attention(self, name: str, env: AttentionEnv) -> Any:
+        (offer,) = (offer for offer in self._registry.of_kind("attention_backends") if offer.spec.name == name)
+        return self._plan.load(choose(offer))(env)
+
+
+def copies(num_bytes: int) -> int:
+    """Sets of inputs of that size that do not fit into the cache together."""
+    return max(2, min(64, math.ceil(COLD_BYTES / max(num_bytes, 1))))
+
+
+def randn(*shape: int, scale: float = 1.0) -> Tensor:
+    return (torch.randn(*shape, device=DEVICE) * scale).to(DTYPE)
+
+
+def row_cases(found: Registered) -> Iterator[Case]:
+    for tokens in (1, 16, 256, 8192):
+        for hidden in (1024, 2048):
+            size = tokens * hidden * 2
+            yield Case(
+                name=f"fused_add_rms_norm {tokens}x{hidden}",
+                sets=[(randn(tokens, hidden), randn(tokens, hidden), randn(hidden), 1e-6) for _ in range(copies(size))],
+                ours=found.triton["fused_add_rms_norm"],
+                theirs=found.reference["fused_add_rms_norm"],
+                exact=lambda x, r, w, eps: found.reference["rms_norm"](x.float() + r.float(), w.float(), eps),
+                num_bytes=4 * size,
+            )
+        for heads, kv_heads in ((16, 8), (32, 4)):
+            width = (heads + 2 * kv_heads) * 128
+            norms = randn(heads + kv_heads, 128)
+
+            def exact(qkv: Tensor, w: Tensor, eps: float, cos: Tensor, sin: Tensor, q: int, kv: int) -> Tensor:
+                turned = found.reference["qk_norm_rope"](qkv.float(), w.float(), eps, cos.float(), sin.float(), q, kv)
+                return turned[0]
+
+            angles = torch.randn(tokens, 1, 128, device=DEVICE).to(DTYPE)
+            yield Case(
+                name=f"qk_norm_rope {tokens}x({heads}+2*{kv_heads})x128",
+                sets=[
+                    (randn(tokens, width), norms, 1e-6, angles, angles, heads, kv_heads)
+                    for _ in range(copies(tokens * width * 2))
+                ],
+                ours=found.triton["qk_norm_rope"],
+                theirs=found.reference["qk_norm_rope"],
+                exact=exact,
+                num_bytes=2 * tokens * (heads + kv_heads) * 128 * 2,
+            )
+
+
+def moe_cases(found: Registered) -> Iterator[Case]:
+    """Qwen3-30B-A3B: 128 experts of 768, 8 a token, hidden 2,048."""
+    experts, width, hidden, top_k = 128, 768, 2048, 8
+    w13, w2 = randn(experts, 2 * width, hidden, scale=hidden**-0.5), randn(experts, hidden, width, scale=width**-0.5)
+    for tokens in (1, 2, 4, 8, 16, 64, 256, 2048, 8192):
+        sets = []
+        for _ in range(8):
+            weights, ids = found.reference["topk_softmax"](randn(tokens, experts), top_k, True)
+            sets.append((randn(tokens, hidden), w13, w2, weights, ids))
+        used = sum(len(set(ids.flatten().tolist())) for *_, ids in sets) / len(sets)
+        yield Case(
+            name=f"fused_moe {tokens} tokens",
+            sets=sets,
+            ours=found.triton["fused_moe"],
+            theirs=found.reference["fused_moe"],
+            exact=lambda x, a, b, weights, ids: found.reference["fused_moe"](
+                x.float(), a.float(), b.float(), weights, ids
+            ),
+            num_bytes=int(used * 3 * width * hidden * 2 + 2 * tokens * hidden * 2),
+        )
+
+
+def attention_cases(found: Registered) -> Iterator[Case]:
+    for batch, context, new, (heads, kv_heads) in (
+        (1, 1024, 1, (16, 8)),
+        (1, 8192, 1, (32, 4)),
+        (64, 2048, 1, (32, 4)),
+        (256, 1024, 1, (16, 8)),
+        (256, 1024, 1, (32, 4)),
+        (4, 2048, 2048, (16, 8)),
+        (4, 2048, 2048, (32, 4)),
+        (8, 4096, 256, (32, 4)),
+    ):
+        slots = batch * context
+        env = AttentionEnv(
+            device=DEVICE, dtype=DTYPE, page_size=1, num_q_heads=heads, num_kv_heads=kv_heads, head_dim=128,
+            max_context_len=context, max_running_requests=batch,
+        )  # fmt: skip
+        layer = AttentionLayerInfo(
+            layer_id=0, num_q_heads=heads, num_kv_heads=kv_heads, head_dim=128, v_head_dim=128, scale=128**-0.5
+        )
+        backend = found.attention("triton", env)
+        table = (torch.randperm(slots, device=DEVICE) + 1).view(batch, context).int()
+        lens = torch.full((batch,), context, device=DEVICE)
+        geometry = AttentionGeometry(
+            mode=ForwardMode.DECODE if new == 1 else ForwardMode.EXTEND,
+            req_to_token=table,
+            req_pool_indices=torch.arange(batch, device=DEVICE),
+            seq_lens=lens,
+            prefix_lens=lens - new,
+            seq_lens_cpu=[context] * batch,
+            prefix_lens_cpu=[context - new] * batch,
+            extend_lens_cpu=[new] * batch,
+            out_cache_loc=table[:, context - new :].flatten().long(),
+            page_size=1,
+        )
+        plan = backend.plan(geometry)
+        backend.prepare(plan, geometry)
+        num_bytes = slots * kv_heads * 128 * 2 * 2
+
+        def ours(q: Tensor, pool: Any, b: Any = backend, at: Any = layer, p: Any = plan) -> Tensor:
+            out: Tensor = b.forward(q, q, q, at, pool, p)
+            return out
+
+        def dense(q: Tensor, pool: Any, kind: torch.dtype = DTYPE, t: Tensor = table, n: int = new) -> Tensor:
+            k, v = (plane[t.long()].transpose(1, 2).to(kind) for plane in pool.planes(0))
+            queries = q.to(kind).view(len(t), n, -1, 128).transpose(1, 2)
+            mask = torch.ones(n, t.shape[1], dtype=torch.bool, device=DEVICE).tril(t.shape[1] - n)
+            out = torch.nn.functional.scaled_dot_product_attention(queries, k, v, attn_mask=mask, enable_gqa=True)
+            return out.transpose(1, 2).reshape(len(t) * n, -1, 128)
+
+        yield Case(
+            name=f"attention {batch}x{context}, {new} new, {heads}/{kv_heads} heads",
+            sets=[
+                (randn(batch * new, heads, 128), Pool(slots + 1, kv_heads)) for _ in range(min(4, copies(num_bytes)))
+            ],
+            ours=ours,
+            theirs=dense,
+            exact=lambda q, pool, d=dense: d(q, pool, torch.float32),
+            num_bytes=num_bytes + 2 * batch * new * heads * 128 * 2,
+        )
+
+
+class Pool:
+    """One layer's keys and values."""
+
+    def __init__(self, num_slots: int, kv_heads: int) -> None:
+        self._k, self._v = randn(num_slots, kv_heads, 128), randn(num_slots, kv_heads, 128)
+
+    def planes(self, layer_id: int) -> tuple[Tensor, Tensor]:
+        return self._k, self._v
+
+
+def first(result: Any) -> Tensor:
+    """The result, or the first of several."""
+    return result[0] if isinstance(result, tuple) else result
+
+
+def cloned(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Ops may write into their arguments."""
+    return tuple(value.clone() if isinstance(value, Tensor) and value.dim() <= 2 else value for value in arguments)
+
+
+def replay_time(call: Callable[..., Any], sets: list[tuple[Any, ...]]) -> float:
+    """Median microseconds of one call, in a graph that goes through all sets; eager if it cannot be captured."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for arguments in sets:
+            call(*arguments)
+        stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=stream):
+                for arguments in sets:
+                    call(*arguments)
+            run: Callable[[], None] = graph.replay
+        except RuntimeError:
+            torch.cuda.synchronize()
+
+            def run() -> None:
+                for arguments in sets:
+                    call(*arguments)
+
+        times = []
+        for _ in range(REPLAYS):
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record(stream)
+            run()
+            end.record(stream)
+            end.synchronize()
+            times.append(begin.elapsed_time(end) * 1000 / len(sets))
+    return sorted(times)[len(times) // 2]
+
+
+def copy_bandwidth() -> float:
+    """Bytes per microsecond of a large copy, those read and those written."""
+    source = torch.empty(1 << 30, dtype=torch.uint8, device=DEVICE)
+    target = torch.empty_like(source)
+    microseconds = replay_time(lambda a, b: b.copy_(a), [(source, target)])
+    return 2 * source.numel() / microseconds
+
+
+def measure(case: Case, bandwidth: float) -> Timing:
+    with torch.inference_mode():
+        exact = first(case.exact(*cloned(case.sets[0]))).float()
+        got = first(case.ours(*cloned(case.sets[0]))).float()
+        error = float((got - exact).norm() / exact.norm())
+        ours = replay_time(case.ours, case.sets)
+        theirs = replay_time(case.theirs, case.sets[:2])
+    return Timing(
+        case=case.name,
+        microseconds=ours,
+        torch_microseconds=theirs,
+        gigabytes=case.num_bytes / 1e9,
+        of_bandwidth=case.num_bytes / ours / bandwidth,
+        error=error,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="cases whose name begins so")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit("this measures kernels on a CUDA device, and there is none here")
+    torch.manual_seed(0)
+    found, bandwidth = Registered(), copy_bandwidth()
+    sys.stdout.write(f"{torch.cuda.get_device_name()}: copies at {bandwidth / 1e6:.2f} TB/s\n")
+    sys.stdout.write(f"{'case':50} {'us':>9} {'torch us':>9} {'of copy':>8} {'error':>8}\n")
+    timings = []
+    for make in (row_cases, moe_cases, attention_cases):
+        for case in make(found):
+            if not case.name.startswith(options.only):
+                continue
+            timing = measure(case, bandwidth)
+            timings.append(timing)
+            sys.stdout.write(
+                f"{timing.case:50} {timing.microseconds:9.1f} {timing.torch_microseconds:9.1f} "
+                f"{timing.of_bandwidth:7.0%} {timing.error:8.1e}\n"
+            )
+            sys.stdout.flush()
+    if options.json:
+        options.json.write_text(json.dumps([asdict(timing) for timing in timings], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
