@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
-from tests.factories.released import MEMBERS, ROOT, ReleasedEnvironment, build_wheels, link_third_party
+from tests.factories.released import Release, ReleasedEnvironment
 
 # Two threads at most: test machines are small, and results must not depend on the number of cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,17 +29,18 @@ settings.load_profile("seeded")
 
 
 @pytest.fixture(scope="session")
-def released_core(tmp_path_factory: pytest.TempPathFactory) -> ReleasedEnvironment:
-    """An environment with core alone, and wheels of everything, made once; copy it, do not install into it."""
-    place = tmp_path_factory.mktemp("released")
-    build_wheels([ROOT, *MEMBERS], place / "wheels")
-    third_party = link_third_party(place / "third-party")
-    return ReleasedEnvironment.create(place / "venv", place / "wheels", third_party, "hookline-core")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """Wheels of core, all members and the meta-distribution."""
+    return Release.make(tmp_path_factory.mktemp("release"))
 
 
 @pytest.fixture(scope="session")
-def released(released_core: ReleasedEnvironment, tmp_path_factory: pytest.TempPathFactory) -> ReleasedEnvironment:
-    """The same with all of Hookline."""
-    environment = released_core.copy(tmp_path_factory.mktemp("all") / "venv")
-    environment.install("hookline")
-    return environment
+def released_core(release: Release, tmp_path_factory: pytest.TempPathFactory) -> ReleasedEnvironment:
+    """An environment with core alone; copy it, do not install into it."""
+    return ReleasedEnvironment.create(tmp_path_factory.mktemp("core") / "venv", release, "hookline-core")
+
+
+@pytest.fixture(scope="session")
+def released(release: Release, tmp_path_factory: pytest.TempPathFactory) -> ReleasedEnvironment:
+    """An environment with all of Hookline; copy it, do not install into it."""
+    return ReleasedEnvironment.create(tmp_path_factory.mktemp("all") / "venv", release, "hookline")

@@ -9,6 +9,7 @@ import sys
 import sysconfig
 import venv
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -40,26 +41,34 @@ def build_wheels(folders: Iterable[Path], target: Path) -> list[Path]:
     return sorted(target.glob("*.whl"))
 
 
-def link_third_party(folder: Path) -> Path:
-    """A folder with everything that is installed for the tests, but nothing of Hookline: neither code nor metadata."""
-    folder.mkdir()
-    for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
-        is_ours = entry.name.removeprefix("_").startswith(("hookline", "__editable__"))
-        if not is_ours and entry.suffix != ".pth":
-            (folder / entry.name).symlink_to(entry)
-    return folder
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """What environments are made of."""
+
+    #: Wheels of everything in this repository.
+    wheels: Path
+    #: What is installed for the tests but nothing of Hookline, neither code nor metadata: it cannot be downloaded
+    #: again, so environments link to it.
+    third_party: Path
+
+    @classmethod
+    def make(cls, place: Path) -> Release:
+        build_wheels([ROOT, *MEMBERS], place / "wheels")
+        made = cls(wheels=place / "wheels", third_party=place / "third-party")
+        made.third_party.mkdir()
+        for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
+            is_ours = entry.name.removeprefix("_").startswith(("hookline", "__editable__"))
+            if not is_ours and entry.suffix != ".pth":
+                (made.third_party / entry.name).symlink_to(entry)
+        return made
 
 
 class ReleasedEnvironment:
-    """A virtual environment in which Hookline comes from released wheels alone.
+    """A virtual environment in which Hookline comes from released wheels alone."""
 
-    Third-party packages cannot be downloaded again; they come from the environment of the tests.
-    """
-
-    def __init__(self, folder: Path, wheels: Path) -> None:
+    def __init__(self, folder: Path, release: Release) -> None:
         self.folder = folder
-        #: Where wheels are found.
-        self.wheels = wheels
+        self.release = release
         self.python = folder / "bin" / "python"
         self.packages = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
         self.variables = {
@@ -72,17 +81,17 @@ class ReleasedEnvironment:
         }
 
     @classmethod
-    def create(cls, folder: Path, wheels: Path, third_party: Path, *requirements: str) -> ReleasedEnvironment:
+    def create(cls, folder: Path, release: Release, *requirements: str) -> ReleasedEnvironment:
         venv.EnvBuilder(with_pip=False).create(folder)
-        made = cls(folder, wheels)
-        (made.packages / "third-party.pth").write_text(f"{third_party}\n")
+        made = cls(folder, release)
+        (made.packages / "third-party.pth").write_text(f"{release.third_party}\n")
         made.install(*requirements)
         return made
 
     def copy(self, folder: Path) -> ReleasedEnvironment:
         """The same in another folder; its scripts still name this one's Python, its modules do not."""
         shutil.copytree(self.folder, folder, symlinks=True)
-        return ReleasedEnvironment(folder, self.wheels)
+        return ReleasedEnvironment(folder, self.release)
 
     @property
     def program(self) -> list[str]:
@@ -91,7 +100,7 @@ class ReleasedEnvironment:
 
     def install(self, *requirements: str, find: Path | None = None) -> None:
         """Install what requirements name, and what that needs, from the released wheels and those in ``find``."""
-        links = [f"--find-links={place}" for place in (self.wheels, find) if place is not None]
+        links = [f"--find-links={place}" for place in (self.release.wheels, find) if place is not None]
         self._pip("install", "-q", "--no-index", *links, *requirements)
 
     def uninstall(self, distribution: str) -> None:
