@@ -110,9 +110,14 @@ def _members(cls: type[Any]) -> Iterator[str]:
         if item.comment:
             yield _entry(f"{item.name}: {item.type} = {item.default}", item.comment, "")
     for name, member in _own_members(cls):
-        optional = "" if getattr(member, "__isabstractmethod__", False) or not issubclass(cls, ABC) else "Optional. "
-        function = member.fget if isinstance(member, property) else member
-        yield _entry(_signature(name, member), inspect.getdoc(function) or "", optional)
+        is_owed = getattr(member, "__isabstractmethod__", False) or not issubclass(cls, ABC)
+        yield member_entry(name, member, "" if is_owed else "Optional. ")
+
+
+def member_entry(name: str, member: Any, prefix: str = "") -> str:
+    """An item of a list: the signature of a function or property, and its docstring."""
+    function = member.fget if isinstance(member, property) else member
+    return _entry(_signature(name, member), inspect.getdoc(function) or "", prefix)
 
 
 def _entry(code: str, text: str, prefix: str) -> str:

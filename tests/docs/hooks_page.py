@@ -12,7 +12,9 @@ from types import ModuleType
 from typing import Any
 
 from hookline.config.wishes import KIND_SETTINGS
+from hookline.interfaces.kernels import OpSetSpec
 from hookline.interfaces.spec import PluginInfo, Requirements, Spec
+from hookline.layers.ops import OPS, Ops
 from hookline.plugins import hookspecs
 from hookline.plugins.kinds import SPEC_TYPES, hook_of
 from hookline.plugins.manager import load_plugins
@@ -22,7 +24,15 @@ from hookline.scaffold.distribution import render
 from hookline.scaffold.kinds import KINDS, ScaffoldKind
 from hookline.scaffold.names import PluginNames
 from hookline.testkit.offer_suite import OfferSuite
-from tests.docs.classes import constructor, described, fields_table, imported_for_types, is_described, names_in
+from tests.docs.classes import (
+    constructor,
+    described,
+    fields_table,
+    imported_for_types,
+    is_described,
+    member_entry,
+    names_in,
+)
 from tests.docs.markdown import on_one_line, prose, table
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +82,9 @@ class _Page:
             rows = [[f"`{name}`", meaning] for name, meaning in spec_type.known_features.items()]
             yield table(["feature", "what one that declares it supports"], rows)
         yield from self._interface(kind, spec_type)
+        if spec_type is OpSetSpec:
+            yield "The ops, with the arguments and the answer of their references:"
+            yield _ops()
         yield f"An example, from {_example_origin(kind)}:"
         yield f"```python\n{_example(kind, self._shipped)}\n```"
 
@@ -139,6 +152,11 @@ def _obligations(function: Any) -> tuple[str, dict[str, str]]:
     parts = re.split(r"(Stability|Runs in|May block): ", "Stability: " + closing)
     facts = {name: prose(on_one_line(text)) for name, text in zip(parts[1::2], parts[2::2], strict=True)}
     return prose(about.strip()), {name: text[0].upper() + text[1:] for name, text in facts.items()}
+
+
+def _ops() -> str:
+    references = Ops()
+    return "\n".join(member_entry(name, references.request(op)) for name, op in OPS.items())
 
 
 def _scaffold_of(kind: str) -> ScaffoldKind | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,3 +29,12 @@ def test_commands_print_what_is_shown(
             main(shlex.split(command))
         printed = capsys.readouterr()
         assert printed.out + printed.err == shown
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "index.md"], ids=lambda path: path.name)
+def test_the_first_lines_of_python_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOKLINE_SOURCE_TREE", str(ROOT / "plugins"))
+    (block,) = (block for block in blocks_of(page) if block.language == "python")
+    names: dict[str, Any] = {}
+    exec(compile(block.text, block.place, "exec"), names)
+    assert len(names["outputs"]) == 1

@@ -14,7 +14,7 @@ from tests.docs.blocks import Block, blocks_of
 from tests.docs.fresh import give_third_party, offline
 from tests.docs.generate import DOCS
 from tests.docs.shell import Terminal
-from tests.factories.released import ReleasedEnvironment
+from tests.factories.released import Release
 
 PAGE = DOCS / "writing-a-plugin.md"
 #: Until here the page shows files as they were generated; from here on it changes them.
@@ -22,11 +22,11 @@ FIRST_CHANGE = "Change it"
 
 
 @pytest.fixture
-def terminal(tmp_path: Path, released_core: ReleasedEnvironment) -> Terminal:
-    return Terminal(tmp_path, offline(released_core, tmp_path))
+def terminal(tmp_path: Path, release: Release) -> Terminal:
+    return Terminal(tmp_path, offline(release, tmp_path))
 
 
-def test_the_tutorial_works_to_its_end(tmp_path: Path, terminal: Terminal) -> None:
+def test_the_tutorial_works_to_its_end(tmp_path: Path, terminal: Terminal, release: Release) -> None:
     was_changed = has_third_party = False
     try:
         for block in blocks_of(PAGE):
@@ -41,7 +41,7 @@ def test_the_tutorial_works_to_its_end(tmp_path: Path, terminal: Terminal) -> No
                 assert block.language == "python", block.place
                 exec(compile(block.text, block.place, "exec"), {})
             if not has_third_party and (tmp_path / "env").exists():
-                give_third_party(tmp_path / "env")
+                give_third_party(tmp_path / "env", release)
                 has_third_party = True
     finally:
         terminal.stop()

@@ -16,7 +16,7 @@ import pytest
 
 from tests.docs.fresh import give_third_party, offline
 from tests.factories.demo_server import RunningServer
-from tests.factories.released import MEMBERS, ROOT, ReleasedEnvironment
+from tests.factories.released import MEMBERS, ROOT, Release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +77,13 @@ def test_runs_as_an_ordinary_user_and_serves_on_all_addresses() -> None:
 
 
 @pytest.fixture
-def image(tmp_path: Path, released_core: ReleasedEnvironment) -> tuple[Path, dict[str, str]]:
+def image(tmp_path: Path, release: Release) -> tuple[Path, dict[str, str]]:
     """The environment that the commands of the first stage make, and variables of a shell in it."""
     places = {"/src": tmp_path / "src", "/opt/hookline": tmp_path / "opt", "/wheels": tmp_path / "wheels"}
-    shell = offline(released_core, tmp_path) | {"PIP_FIND_LINKS": "", "DEVICE": "cpu", "TORCH_CPU_INDEX": "none"}
+    shell = offline(release, tmp_path) | {"PIP_FIND_LINKS": "", "DEVICE": "cpu", "TORCH_CPU_INDEX": "none"}
     base = tmp_path / "base"
     subprocess.run(["python3", "-m", "venv", str(base)], env=shell, check=True)
-    give_third_party(base)
+    give_third_party(base, release)
     shell["PATH"] = f"{base}/bin:{shell['PATH']}"
     for item in instructions():
         if item.stage == 0 and item.word == "COPY":
@@ -98,7 +98,7 @@ def image(tmp_path: Path, released_core: ReleasedEnvironment) -> tuple[Path, dic
             )
             assert answer.returncode == 0, f"{item.rest}\n{answer.stdout}\n{answer.stderr}"
             if "-m venv" in command:
-                give_third_party(places["/opt/hookline"])
+                give_third_party(places["/opt/hookline"], release)
     return places["/opt/hookline"], shell
 
 
