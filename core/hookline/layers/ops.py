@@ -113,12 +113,17 @@ def _compose_add_rms_norm(ops: Ops) -> Callable[[Tensor, Tensor, Tensor, float],
     return fused_add_rms_norm
 
 
+def _heads(x_TO: Tensor, num_heads: int) -> Tensor:
+    """[T, N, D]; ``view`` with -1 would not tell D of an empty pass."""
+    return x_TO.view(x_TO.shape[0], num_heads, x_TO.shape[1] // num_heads)
+
+
 def _compose_rope_qkv(ops: Ops) -> Callable[[Tensor, Tensor, Tensor, int, int], QKV]:
     rotate = ops.request(ROTARY)
 
     def rope_qkv(qkv_TO: Tensor, cos_T1D: Tensor, sin_T1D: Tensor, num_q: int, num_kv: int) -> QKV:
         """Split a fused projection into heads and rotate q and k: q [T, num_q, D], k and v [T, num_kv, D]."""
-        qkv_TND = qkv_TO.unflatten(1, (num_q + 2 * num_kv, -1))
+        qkv_TND = _heads(qkv_TO, num_q + 2 * num_kv)
         qk_TND = rotate(qkv_TND[:, : num_q + num_kv], cos_T1D, sin_T1D)
         return qk_TND[:, :num_q], qk_TND[:, num_q:], qkv_TND[:, num_q + num_kv :]
 
@@ -136,7 +141,7 @@ def _compose_qk_norm_rope(ops: Ops) -> Callable[[Tensor, Tensor, float, Tensor, 
 
         ``weight_ND`` is [num_q + num_kv, D]: the weight of each head.
         """
-        qkv_TND = qkv_TO.unflatten(1, (num_q + 2 * num_kv, -1))
+        qkv_TND = _heads(qkv_TO, num_q + 2 * num_kv)
         qk_TND = rotate(norm(qkv_TND[:, : num_q + num_kv], weight_ND, eps), cos_T1D, sin_T1D)
         return qk_TND[:, :num_q], qk_TND[:, num_q:], qkv_TND[:, num_q + num_kv :]
 
