@@ -133,13 +133,13 @@ def _own_members(cls: type[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _signature(name: str, member: Any) -> str:
-    """As it is written, without ``self``."""
+    """As it is written, without ``self`` and ``cls``."""
     if isinstance(member, property):
         assert member.fget is not None
         return f"{name}: {member.fget.__annotations__['return']}"
     node = ast.parse(inspect.cleandoc("\n" + inspect.getsource(member))).body[0]
     assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    node.args.args = [argument for argument in node.args.args if argument.arg != "self"]
+    node.args.args = [argument for argument in node.args.args if argument.arg not in ("self", "cls")]
     returns = f" -> {ast.unparse(node.returns)}" if node.returns is not None else ""
     kind = "async " if isinstance(node, ast.AsyncFunctionDef) else ""
     return f"{kind}{name}({ast.unparse(node.args)}){returns}"

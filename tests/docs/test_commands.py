@@ -15,6 +15,7 @@ from hookline.config.settings import all_settings
 from hookline.plugins.kinds import SPEC_TYPES, spec_type_of
 from hookline.scaffold.kinds import KINDS, kind_of
 from tests.docs.blocks import blocks_of
+from tests.workspace.test_layering import FOR_PLUGINS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -106,3 +107,9 @@ def test_every_kind_of_the_scaffold_is_named_where_one_begins() -> None:
     text = " ".join((ROOT / "docs" / "writing-a-plugin.md").read_text().split())
     *first, last = KINDS
     assert f"{', '.join(first)} and {last}" in text
+
+
+def test_rules_name_what_plugins_may_import() -> None:
+    rules = (ROOT / "docs" / "writing-a-plugin.md").read_text().split("## Rules")[1]
+    named = set(re.findall(r"`(?:hookline)?\.(\w+)`", rules.split("never another plugin")[0]))
+    assert named == FOR_PLUGINS - {"testkit"}

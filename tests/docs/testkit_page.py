@@ -11,7 +11,7 @@ from typing import Any
 
 from hookline.scaffold.kinds import KINDS
 from hookline.testkit.offer_suite import OfferSuite
-from tests.docs.classes import attributes_of
+from tests.docs.classes import attributes_of, member_entry
 from tests.docs.markdown import on_one_line, prose, table
 
 #: Attributes of every suite, told in the page's own words.
@@ -45,7 +45,9 @@ def _blocks(suite: type[OfferSuite[Any]]) -> Iterator[str]:
         yield table(["set", "default", "meaning"], rows) if rows else ""
         rows = [[f"`{feature}`", how] for feature, how in suite.confirms.items()]
         yield table(["feature", "confirmed by"], rows) if rows else ""
-        yield "It checks:"
+    helpers = "\n".join(member_entry(name, function) for name, function in _helpers(suite))
+    yield f"For tests of your own:\n\n{helpers}" if helpers else ""
+    yield "It checks:"
     yield "\n".join(f"- {_sentence(name, test)}" for name, test in _tests(suite))
 
 
@@ -70,6 +72,13 @@ def _tests(suite: type[Any]) -> Iterator[tuple[str, Any]]:
         for name, value in vars(cls).items():
             if name.startswith("test_"):
                 yield name, value
+
+
+def _helpers(suite: type[Any]) -> Iterator[tuple[str, Any]]:
+    found = {name: value for cls in _own_classes(suite) for name, value in vars(cls).items()}
+    for name, value in found.items():
+        if isinstance(value, classmethod | staticmethod) and not name.startswith("_"):
+            yield name, value.__func__
 
 
 def _sentence(name: str, test: Any) -> str:
