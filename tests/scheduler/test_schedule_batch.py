@@ -67,7 +67,6 @@ def a_pass(batch: ScheduleBatch, num_extends: int, mode: ForwardMode) -> Pass:
         num_extends=num_extends,
         out_cache_loc=np.arange(100, 100 + num_tokens),
         samples=[True] * len(batch),
-        epochs=[0] * len(batch),
     )
 
 

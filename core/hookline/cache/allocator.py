@@ -64,6 +64,8 @@ class PagedAllocator:
 
     def decode_slots_needed(self, seq_lens: Lengths) -> int:
         """Free slots that ``alloc_decode`` takes (whole pages)."""
+        if self.page_size == 1:
+            return len(seq_lens)
         return int(((_lengths(seq_lens) - 1) % self.page_size == 0).sum()) * self.page_size
 
     def alloc_extend(self, prefix_lens: Lengths, seq_lens: Lengths, last_locs: Lengths) -> IntArray | None:
@@ -95,6 +97,8 @@ class PagedAllocator:
 
         Returns int64 [len(seq_lens)], or ``None``.
         """
+        if self.page_size == 1:
+            return self._take(len(seq_lens))
         seq, last = _lengths(seq_lens), _lengths(last_locs)
         starts_page = (seq - 1) % self.page_size == 0
         pages = self._take(int(starts_page.sum()))

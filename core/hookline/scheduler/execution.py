@@ -128,7 +128,6 @@ class Execution:
             num_extends=num_extends,
             out_cache_loc=np.concatenate(slots) if len(slots) > 1 else slots[0],
             samples=samples,
-            epochs=[req.epoch for req in batch.reqs],
             logprobs=_logprobs(batch, num_extends, samples),
             pooling=_pooling(batch.reqs, num_extends),
             constrained=[i for i in np.flatnonzero(batch.constrained).tolist() if samples[i]],
@@ -203,12 +202,17 @@ def _sampling_row(req: Req) -> SamplingRow:
 
 
 def _logprobs(batch: ScheduleBatch, num_extends: int, samples: list[bool]) -> list[LogprobSpec | None] | None:
-    wishes = [req.decode_logprobs for req in batch.reqs]
-    for i in range(num_extends):
+    asking = np.flatnonzero(batch.wants_logprobs).tolist()
+    if not asking:
+        return None
+    wishes: list[LogprobSpec | None] = [None] * len(batch)
+    for i in asking:
         req = batch.reqs[i]
-        if req.request.logprobs is not None:
+        if i < num_extends:
             prefix, end = int(batch.prefix_lens[i]), int(batch.seq_lens[i])
             wishes[i] = _extend_logprobs(req, prefix, end, samples=samples[i])
+        else:
+            wishes[i] = req.decode_logprobs
     return wishes if any(wish is not None for wish in wishes) else None
 
 

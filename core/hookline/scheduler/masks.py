@@ -35,7 +35,7 @@ class MaskFiller:
         mask_BW = np.full((len(a_pass.constrained), self._num_words), -1, dtype=np.int32)
         for row, index in enumerate(a_pass.constrained):
             req = a_pass.batch.reqs[index]
-            if req.epoch != a_pass.epochs[index]:
+            if req.epoch != a_pass.batch.epochs[index]:
                 continue
             assert req.matcher is not None
             try:

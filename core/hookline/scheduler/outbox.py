@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hookline.messages.outputs import (
@@ -49,107 +50,80 @@ class Outbox:
         """Send what was added."""
         if not self._reqs and not self._refused:
             return
-        tokens, vectors = _TokenColumns(), _VectorColumns()
-        for req in self._reqs:
-            if req.pooling is not None:
-                vectors.add(req.rid, req.embedding or [], req.finish_reason, _stats(req))
-            else:
-                tokens.add_req(req)
-        for request, reason in self._refused:
-            stats = RequestStats(len(request.input_ids), 0, 0)
-            if request.pooling is not None:
-                vectors.add(request.rid, [], reason, stats)
-            else:
-                tokens.add(request, [], reason, stats, is_first=True)
+        reqs, refused = list(self._reqs), self._refused
         self._reqs, self._refused = {}, []
-        if tokens.rids:
-            self._sender.send(tokens.message())
-        if vectors.rids:
-            self._sender.send(vectors.message())
+        vectors = [req for req in reqs if req.pooling is not None]
+        if vectors:
+            reqs = [req for req in reqs if req.pooling is None]
+        refused_vectors = [entry for entry in refused if entry[0].pooling is not None]
+        if refused_vectors:
+            refused = [entry for entry in refused if entry[0].pooling is None]
+        if reqs or refused:
+            self._sender.send(_token_output(reqs, refused))
+        if vectors or refused_vectors:
+            self._sender.send(_embedding_output(vectors, refused_vectors))
 
 
-class _TokenColumns:
-    """A BatchTokenOutput being put together."""
+#: A request that was never accepted, and what to tell its client.
+_Refusal = tuple["TokenizedRequest", FinishReason]
 
-    def __init__(self) -> None:
-        self.rids: list[str] = []
-        self._token_ids: list[list[int]] = []
-        self._reasons: list[FinishReason | None] = []
-        self._stats: list[RequestStats] = []
-        self._starts: list[DetokenizeStart] = []
-        self._output_logprobs: list[list[TokenLogprob] | None] = []
-        self._input_logprobs: list[list[TokenLogprob] | None] = []
 
-    def add(
-        self,
-        request: TokenizedRequest,
-        token_ids: list[int],
-        reason: FinishReason | None,
-        stats: RequestStats,
-        *,
-        is_first: bool,
-    ) -> None:
-        if is_first:
-            self._starts.append(_start(request))
-        self.rids.append(request.rid)
-        self._token_ids.append(token_ids)
-        self._reasons.append(reason)
-        self._stats.append(stats)
-        self._output_logprobs.append(None)
-        self._input_logprobs.append(None)
-
-    def add_req(self, req: Req) -> None:
-        """Take what was not sent yet, and note in the request that it is sent."""
-        is_first = not req.was_announced
-        self.add(req.request, req.output_ids[req.num_sent :], req.finish_reason, _stats(req), is_first=is_first)
+def _token_output(reqs: list[Req], refused: list[_Refusal]) -> BatchTokenOutput:
+    """What was not sent yet of each request; notes in the requests that it is sent."""
+    starts = [_start(req.request) for req in reqs if not req.was_announced]
+    starts += [_start(request) for request, _ in refused]
+    has_logprobs = any(req.request.logprobs is not None for req in reqs)
+    output = BatchTokenOutput(
+        rids=[req.request.rid for req in reqs] + [request.rid for request, _ in refused],
+        token_ids=[req.output_ids[req.num_sent :] for req in reqs] + [[] for _ in refused],
+        finish_reasons=[req.finish_reason for req in reqs] + [reason for _, reason in refused],
+        stats=[_stats(req) for req in reqs] + [_refused_stats(request) for request, _ in refused],
+        starts=starts,
+        output_logprobs=_column(reqs, refused, _output_logprobs) if has_logprobs else [],
+        input_logprobs=_column(reqs, refused, _input_logprobs) if has_logprobs else [],
+    )
+    for req in reqs:
         req.was_announced = True
         req.num_sent = len(req.output_ids)
-        wish = req.request.logprobs
-        if wish is None:
-            return
-        if wish.output:
-            self._output_logprobs[-1], req.output_logprobs = req.output_logprobs, []
-        if wish.input_start is not None and not req.input_logprobs_sent and req.has_input_logprobs:
-            req.input_logprobs_sent = True
-            self._input_logprobs[-1], req.input_logprobs = req.input_logprobs, []
-
-    def message(self) -> BatchTokenOutput:
-        return BatchTokenOutput(
-            rids=self.rids,
-            token_ids=self._token_ids,
-            finish_reasons=self._reasons,
-            stats=self._stats,
-            starts=self._starts,
-            output_logprobs=_column(self._output_logprobs),
-            input_logprobs=_column(self._input_logprobs),
-        )
+    return output
 
 
-class _VectorColumns:
-    """A BatchEmbeddingOutput being put together."""
+def _embedding_output(reqs: list[Req], refused: list[_Refusal]) -> BatchEmbeddingOutput:
+    return BatchEmbeddingOutput(
+        rids=[req.rid for req in reqs] + [request.rid for request, _ in refused],
+        embeddings=[req.embedding or [] for req in reqs] + [[] for _ in refused],
+        finish_reasons=[req.finish_reason for req in reqs] + [reason for _, reason in refused],
+        stats=[_stats(req) for req in reqs] + [_refused_stats(request) for request, _ in refused],
+    )
 
-    def __init__(self) -> None:
-        self.rids: list[str] = []
-        self._embeddings: list[list[float]] = []
-        self._reasons: list[FinishReason | None] = []
-        self._stats: list[RequestStats] = []
 
-    def add(self, rid: str, embedding: list[float], reason: FinishReason | None, stats: RequestStats) -> None:
-        self.rids.append(rid)
-        self._embeddings.append(embedding)
-        self._reasons.append(reason)
-        self._stats.append(stats)
+def _output_logprobs(req: Req) -> list[TokenLogprob] | None:
+    """Those of the unsent tokens; they are taken out of the request."""
+    wish = req.request.logprobs
+    if wish is None or not wish.output:
+        return None
+    found, req.output_logprobs = req.output_logprobs, []
+    return found
 
-    def message(self) -> BatchEmbeddingOutput:
-        return BatchEmbeddingOutput(
-            rids=self.rids, embeddings=self._embeddings, finish_reasons=self._reasons, stats=self._stats
-        )
+
+def _input_logprobs(req: Req) -> list[TokenLogprob] | None:
+    """All prompt log-probabilities as soon as they are there, once; they are taken out of the request."""
+    wish = req.request.logprobs
+    if wish is None or wish.input_start is None or req.input_logprobs_sent or not req.has_input_logprobs:
+        return None
+    req.input_logprobs_sent = True
+    found, req.input_logprobs = req.input_logprobs, []
+    return found
 
 
 def _stats(req: Req) -> RequestStats:
     return RequestStats(
         req.num_prompt_tokens, req.cached_tokens, len(req.output_ids), req.num_retractions, req.queue_time
     )
+
+
+def _refused_stats(request: TokenizedRequest) -> RequestStats:
+    return RequestStats(len(request.input_ids), 0, 0)
 
 
 def abort_reason(error: RequestError) -> FinishReason:
@@ -177,5 +151,9 @@ def _start(request: TokenizedRequest) -> DetokenizeStart:
     )
 
 
-def _column(values: list[list[TokenLogprob] | None]) -> list[list[TokenLogprob] | None]:
+def _column(
+    reqs: list[Req], refused: list[_Refusal], take: Callable[[Req], list[TokenLogprob] | None]
+) -> list[list[TokenLogprob] | None]:
+    """What ``take`` gives of each; empty when it gives nothing of any."""
+    values = [*(take(req) for req in reqs), *(None for _ in refused)]
     return values if any(value is not None for value in values) else []

@@ -115,10 +115,12 @@ class Req:
     #: Seconds from receipt to the first pass.
     queue_time: float = 0.0
     prompt_ids: IntArray = field(init=False)
+    num_prompt_tokens: int = field(init=False)
     _token_ids: IntArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.prompt_ids = np.asarray(self.request.input_ids, dtype=np.int64)
+        self.num_prompt_tokens = len(self.prompt_ids)
         self._token_ids = self.prompt_ids
 
     @property
@@ -136,10 +138,6 @@ class Req:
     @property
     def adapter(self) -> str | None:
         return self.request.lora
-
-    @property
-    def num_prompt_tokens(self) -> int:
-        return len(self.prompt_ids)
 
     @property
     def num_output_tokens(self) -> int:
@@ -214,8 +212,3 @@ class Req:
     def is_alive(self) -> bool:
         """Whether the request has not ended."""
         return self.state not in (ReqState.FINISHED, ReqState.HELD)
-
-    @property
-    def num_unsent(self) -> int:
-        """Output tokens that were not sent yet."""
-        return len(self.output_ids) - self.num_sent

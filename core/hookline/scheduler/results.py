@@ -39,20 +39,23 @@ class Results:
         """
         num_before = len(self._roster)
         faults, embeddings = result.faults, result.embeddings
-        for i, req in enumerate(a_pass.batch.reqs):
-            if req.epoch != a_pass.epochs[i]:
+        num_extends, samples = a_pass.num_extends, a_pass.samples
+        num_new = 0
+        for i, (req, epoch) in enumerate(zip(a_pass.batch.reqs, a_pass.batch.epochs, strict=True)):
+            if req.epoch != epoch:
                 continue
-            if i in faults:
+            if faults and i in faults:
                 self._fault(req, faults[i])
                 continue
-            if i < a_pass.num_extends:
+            if i < num_extends:
                 _take_input_logprobs(req, a_pass, result, i)
-            if a_pass.samples[i]:
-                self._take_tokens(req, result, i)
+            if samples[i]:
+                num_new += self._take_tokens(req, result, i)
             elif a_pass.batch.seq_lens[i] >= req.prefill_len and not req.samples:
                 if embeddings is not None and req.pooling is not None:
                     req.embedding = embeddings[i]
                 self._finisher.finish(req, _prefill_only_reason(req))
+        self._counters.generated_tokens += num_new
         self._roster.sweep()
         num_left = len(self._roster)
         return StepReport(
@@ -62,20 +65,23 @@ class Results:
             is_idle=not num_left,
         )
 
-    def _take_tokens(self, req: Req, result: StepResult, index: int) -> None:
-        first = len(req.output_ids)
+    def _take_tokens(self, req: Req, result: StepResult, index: int) -> int:
+        """Returns how many."""
+        output_ids = req.output_ids
+        first = len(output_ids)
         reason = self._stops.append(req, result.token_ids[index])
-        num_new = len(req.output_ids) - first
-        self._counters.generated_tokens += num_new
+        num_output = len(output_ids)
+        num_new = num_output - first
         if result.output_logprobs is not None and req.decode_logprobs is not None:
             found = result.output_logprobs[index]
             if found is not None:
                 req.output_logprobs.extend(_logprob(entry) for entry in found[:num_new])
         if reason is not None:
             self._finisher.finish(req, reason)
-        elif req.request.stream and (not req.num_sent or req.num_unsent >= req.stream_interval):
+        elif req.request.stream and (not req.num_sent or num_output - req.num_sent >= req.stream_interval):
             # Counted since the last message, not by remainder: a step may bring several tokens.
             self._outbox.add(req)
+        return num_new
 
     def _fault(self, req: Req, what: str) -> None:
         """The worker computed nothing usable for this request; its KV is not worth keeping."""

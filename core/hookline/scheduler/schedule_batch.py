@@ -27,10 +27,14 @@ BoolArray = npt.NDArray[np.bool_]
 class ScheduleBatch:
     """The columns of B requests.
 
-    Arrays are replaced, never written in place: a pass that was launched still refers to them.
+    Columns are replaced, never written in place: a pass that was launched still refers to them. What a request
+    keeps while it decodes is looked up once, when it joins, and not in each step.
     """
 
     reqs: list[Req]
+    rids: list[str]
+    #: [B] ``Req.epoch``; it grows only when a request leaves.
+    epochs: list[int]
     #: [B] row of each request in the request-to-slot table.
     rows: IntArray
     #: [B] tokens whose KV is there before the pass.
@@ -43,18 +47,23 @@ class ScheduleBatch:
     adapters: IntArray
     #: [B] whether a grammar constrains the request.
     constrained: BoolArray
+    #: [B] whether the request asks for log-probabilities.
+    wants_logprobs: BoolArray
 
     @classmethod
     def of(cls, reqs: Sequence[Req], prefix_lens: Sequence[int] = (), seq_lens: Sequence[int] = ()) -> ScheduleBatch:
         """Columns of requests that hold rows; lengths default to none."""
         return cls(
             reqs=list(reqs),
+            rids=[req.rid for req in reqs],
+            epochs=[req.epoch for req in reqs],
             rows=np.array([req.row for req in reqs], dtype=np.int64),
             prefix_lens=np.array(prefix_lens or [0] * len(reqs), dtype=np.int64),
             seq_lens=np.array(seq_lens or [req.seq_len for req in reqs], dtype=np.int64),
             end_lens=np.array([req.end_len for req in reqs], dtype=np.int64),
             adapters=np.array([req.lora.slot if req.lora else 0 for req in reqs], dtype=np.int64),
             constrained=np.array([req.matcher is not None for req in reqs], dtype=np.bool_),
+            wants_logprobs=np.array([req.request.logprobs is not None for req in reqs], dtype=np.bool_),
         )
 
     def __len__(self) -> int:
@@ -64,23 +73,30 @@ class ScheduleBatch:
         """Keep the marked requests."""
         if keep_B.all():
             return
-        self.reqs = [self.reqs[i] for i in np.flatnonzero(keep_B)]
+        kept = np.flatnonzero(keep_B).tolist()
+        self.reqs = [self.reqs[i] for i in kept]
+        self.rids = [self.rids[i] for i in kept]
+        self.epochs = [self.epochs[i] for i in kept]
         self.rows = self.rows[keep_B]
         self.prefix_lens = self.prefix_lens[keep_B]
         self.seq_lens = self.seq_lens[keep_B]
         self.end_lens = self.end_lens[keep_B]
         self.adapters = self.adapters[keep_B]
         self.constrained = self.constrained[keep_B]
+        self.wants_logprobs = self.wants_logprobs[keep_B]
 
     def merge(self, other: ScheduleBatch) -> None:
         """Append another batch's requests."""
         self.reqs = self.reqs + other.reqs
+        self.rids = self.rids + other.rids
+        self.epochs = self.epochs + other.epochs
         self.rows = np.concatenate([self.rows, other.rows])
         self.prefix_lens = np.concatenate([self.prefix_lens, other.prefix_lens])
         self.seq_lens = np.concatenate([self.seq_lens, other.seq_lens])
         self.end_lens = np.concatenate([self.end_lens, other.end_lens])
         self.adapters = np.concatenate([self.adapters, other.adapters])
         self.constrained = np.concatenate([self.constrained, other.constrained])
+        self.wants_logprobs = np.concatenate([self.wants_logprobs, other.wants_logprobs])
 
     def advance(self) -> None:
         """One more token for every request."""
@@ -90,13 +106,16 @@ class ScheduleBatch:
     def snapshot(self) -> ScheduleBatch:
         """The batch as it is now, whatever becomes of this one."""
         return ScheduleBatch(
-            self.reqs.copy(),
+            self.reqs,
+            self.rids,
+            self.epochs,
             self.rows,
             self.prefix_lens,
             self.seq_lens,
             self.end_lens,
             self.adapters,
             self.constrained,
+            self.wants_logprobs,
         )
 
 
@@ -112,8 +131,6 @@ class Pass:
     out_cache_loc: IntArray
     #: [B] whether a token is sampled.
     samples: list[bool]
-    #: [B] ``Req.epoch`` at launch.
-    epochs: list[int]
     #: [B] what is asked of log-probabilities; ``None`` when nothing is.
     logprobs: list[LogprobSpec | None] | None = None
     pooling: list[PoolingSpec | None] | None = None
@@ -144,7 +161,7 @@ class Pass:
         return ModelWorkerBatch(
             step=step,
             mode=self.mode,
-            rids=[req.rid for req in batch.reqs],
+            rids=batch.rids,
             req_pool_indices=batch.rows,
             seq_lens=batch.seq_lens,
             prefix_lens=starts,

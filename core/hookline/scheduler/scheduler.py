@@ -74,7 +74,8 @@ class Scheduler:
         self._inbox.receive(timeout)
         self._poll_waits()
         did_work = self._event_loop()
-        self._outbox.flush()
+        with self._stats.stage("send"):
+            self._outbox.flush()
         if self._check is not None:
             self._check.run()
         self._stats.report()

@@ -67,43 +67,44 @@ class StopChecker:
 
     def append(self, req: Req, token_ids: Sequence[int]) -> FinishReason | None:
         """Append the tokens of one step up to the one that ends the request, and say why it ends."""
+        # For every running request in every step: most have neither a grammar nor stops, and take one short path.
+        output_ids = req.output_ids
+        is_watched = req.matcher is not None or req.stop_text is not None
         for token_id in token_ids:
             if not 0 <= token_id < self._vocab_size:
                 message = f"the model gave token id {token_id}, outside the vocabulary of {self._vocab_size}"
                 return abort_reason(RequestError(message, code="invalid_token", status_code=500))
-            reason = self._append(req, token_id)
-            if reason is not None:
+            if is_watched and (refusal := _accept(req, token_id)) is not None:
+                return refusal
+            output_ids.append(token_id)
+            # The end tokens count as output, but not before min_new_tokens others.
+            if token_id in req.end_ids and len(output_ids) > req.params.min_new_tokens:
+                return FinishReason(type="stop", matched=token_id)
+            if is_watched and (reason := _watched_end(req, token_id)) is not None:
                 return reason
+            if len(output_ids) >= req.max_new_tokens:
+                return FinishReason(type="length")
         return None
 
-    def _append(self, req: Req, token_id: int) -> FinishReason | None:
-        if req.matcher is not None:
-            refusal = _accept(req, token_id)
-            if refusal is not None:
-                return refusal
-        output_ids = req.output_ids
-        # The end tokens count as output, but not before min_new_tokens others.
-        may_end = len(output_ids) >= req.params.min_new_tokens
-        output_ids.append(token_id)
-        if token_id in req.end_ids and may_end:
-            return FinishReason(type="stop", matched=token_id)
-        if req.matcher is not None and req.matcher.is_terminated:
-            return FinishReason(type="stop")
-        if req.stop_text is not None:
-            try:
-                stop = req.stop_text.feed(token_id)
-            except RequestError as error:
-                return abort_reason(error)
-            if stop is not None:
-                return FinishReason(type="stop", matched=stop)
-        if len(output_ids) >= req.max_new_tokens:
-            return FinishReason(type="length")
-        return None
+
+def _watched_end(req: Req, token_id: int) -> FinishReason | None:
+    """Whether the grammar or a stop ends the request with the token that was just appended."""
+    if req.matcher is not None and req.matcher.is_terminated:
+        return FinishReason(type="stop")
+    if req.stop_text is not None:
+        try:
+            stop = req.stop_text.feed(token_id)
+        except RequestError as error:
+            return abort_reason(error)
+        if stop is not None:
+            return FinishReason(type="stop", matched=stop)
+    return None
 
 
 def _accept(req: Req, token_id: int) -> FinishReason | None:
     """Advance the grammar; the reason to end the request if the grammar does not take the token."""
-    assert req.matcher is not None
+    if req.matcher is None:
+        return None
     try:
         if req.matcher.accept_token(token_id):
             return None
