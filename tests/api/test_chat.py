@@ -101,6 +101,7 @@ async def test_a_chat_answers_with_one_message() -> None:
             "completion_tokens": 13,
             "total_tokens": len(prompt) + 13,
             "prompt_tokens_details": {"cached_tokens": 2},
+            "completion_tokens_details": {"reasoning_tokens": 0},
         },
     }
     (request,) = serving.requests
@@ -135,6 +136,7 @@ async def test_usage_comes_last_where_asked_for() -> None:
         "completion_tokens": 5,
         "total_tokens": 25,
         "prompt_tokens_details": {"cached_tokens": 2},
+        "completion_tokens_details": {"reasoning_tokens": 0},
     }
     running = await _stream(ChatServing(), stream_options={"continuous_usage_stats": True})
     counts = [event["usage"]["completion_tokens"] for event in running]

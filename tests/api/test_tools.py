@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from hookline.interfaces.parsers import FunctionCallDelta
 from hookline.testkit.splits import all_ways, cut, fragments
-from hookline_api.openai.forced_calls import ForcedCalls
-from hookline_api.openai.tools import read_tools
+from hookline_api.chat.forced_calls import ForcedCalls
+from hookline_api.chat.tools import read_tools
 
 xgrammar: Any = pytest.importorskip("xgrammar")
 testing: Any = pytest.importorskip("xgrammar.testing")

@@ -9,6 +9,8 @@ from typing import Any
 from hookline.interfaces.api import Serving
 from hookline.messages.outputs import TokenLogprob
 
+#: How many alternatives a request may ask for.
+MAX_TOP_LOGPROBS = 20
 #: What the API gives for probability zero; JSON has no infinity.
 _LEAST = -9999.0
 

@@ -10,12 +10,19 @@ from hookline.messages.outputs import RequestStats
 class Usage:
     """Counts by prompt and choice; a prompt counts once, however many choices it has."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_reasoning: bool = False) -> None:
+        """``with_reasoning`` says whether the usage tells how many tokens were reasoning."""
+        self._with_reasoning = with_reasoning
         self._stats: dict[tuple[int, int], RequestStats] = {}
+        self._reasoning: dict[tuple[int, int], int] = {}
 
     def update(self, prompt: int, choice: int, stats: RequestStats) -> None:
         """Take the newest counts of a choice."""
         self._stats[prompt, choice] = stats
+
+    def add_reasoning(self, prompt: int, choice: int, num_tokens: int) -> None:
+        """How many tokens of a choice that has ended were reasoning."""
+        self._reasoning[prompt, choice] = num_tokens
 
     def body(self) -> dict[str, Any]:
         """The usage object. Cached tokens are those of a prompt's first choice: the others share its prompt."""
@@ -24,9 +31,12 @@ class Usage:
             first.setdefault(key[0], self._stats[key])
         prompt_tokens = sum(stats.prompt_tokens for stats in first.values())
         completion_tokens = sum(stats.completion_tokens for stats in self._stats.values())
-        return {
+        usage: dict[str, Any] = {
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
             "total_tokens": prompt_tokens + completion_tokens,
             "prompt_tokens_details": {"cached_tokens": sum(stats.cached_tokens for stats in first.values())},
         }
+        if self._with_reasoning:
+            usage["completion_tokens_details"] = {"reasoning_tokens": sum(self._reasoning.values())}
+        return usage
