@@ -298,3 +298,17 @@ def test_explain_knows_kinds_that_no_setting_names(bench: PluginBench) -> None:
     config = load_config(environ={}, keywords={"model": str(bench.checkpoint)}).config
     answer, problem = explain("checkpoint_sources", config, load_plugins(config))
     assert (answer.names, problem) == ((), None)
+
+
+@pytest.mark.parametrize("written", [["able", "plain"], "able,plain"])
+def test_two_attention_backends_are_for_prefills_and_decodes(bench: PluginBench, written: str | list[str]) -> None:
+    bench.offer("attention_backends", '[AttentionBackendSpec(name="able", target="PACKAGE:A")]')
+    plan = bench.resolve(attention_backend=written)
+    assert [spec.name for spec in plan.plugins.of_kind("attention_backends")] == ["able", "plain"]
+
+
+def test_more_than_two_attention_backends_or_two_of_a_deterministic_engine_are_refused(bench: PluginBench) -> None:
+    with pytest.raises(ConfigError, match="the first for prefills and the second for decodes"):
+        bench.resolve(attention_backend=["plain", "plain", "plain"])
+    with pytest.raises(ConfigError, match="whether a prefill or a decode computes it"):
+        bench.resolve(attention_backend=["plain", "other"], deterministic=True)

@@ -16,7 +16,11 @@ from hookline_models.plugin import hookline_models, hookline_poolers
 
 
 def make_plan(
-    path: Path, *, extra: tuple[ChosenSpec, ...] = (), attention: str = "torch_native", **sections: dict[str, Any]
+    path: Path,
+    *,
+    extra: tuple[ChosenSpec, ...] = (),
+    attention: str | tuple[str, str] = "torch_native",
+    **sections: dict[str, Any],
 ) -> EnginePlan:
     """A CPU plan for a checkpoint; ``sections`` are config sections by name."""
     model = ModelConfig.load(path)
@@ -28,8 +32,9 @@ def make_plan(
     for section, changes in sections.items():
         values.setdefault(section, {}).update(changes)
     spec = next(spec for spec in hookline_models() if spec.architectures[0] in model.architectures)
-    backend = next(offer for offer in hookline_attention_backends() if offer.name == attention)
-    offers: list[Spec] = [spec, backend, *hookline_poolers(), *hookline_logits_processors()]
+    named = {offer.name: offer for offer in hookline_attention_backends()}
+    backends = [named[name] for name in ([attention] if isinstance(attention, str) else attention)]
+    offers: list[Spec] = [spec, *backends, *hookline_poolers(), *hookline_logits_processors()]
     return EnginePlan(
         config_values=HooklineConfig.model_validate(values).model_dump(),
         model_path=str(path),

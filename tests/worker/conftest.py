@@ -48,7 +48,7 @@ def make_worker(checkpoint: Path) -> Iterator[MakeWorker]:
         path: Path = checkpoint,
         *,
         platform: CpuPlatform | None = None,
-        attention: str = "torch_native",
+        attention: str | tuple[str, str] = "torch_native",
         **sections: Any,
     ) -> LocalWorker:
         made.append(build_worker(make_plan(path, attention=attention, **sections), platform=platform))

@@ -115,7 +115,9 @@ class ExecutionConfig(Section):
 class AttentionConfig(Section):
     """Attention."""
 
-    attention_backend: str = Field("auto", description="attention backend")
+    attention_backend: str | list[str] = Field(
+        "auto", description="attention backend; two: the first for prefills, the second for decodes"
+    )
 
 
 class CacheConfig(Section):

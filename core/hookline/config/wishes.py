@@ -80,7 +80,7 @@ def plugin_wishes(
 ) -> list[Wish]:
     """One wish per kind but models; without a ``model`` what depends on it is left open."""
     wishes = [
-        _one("attention_backends", config.attention.attention_backend, features=_attention_features(config, model)),
+        _attention_wish(config, model),
         _ops_wish(config),
         _one("schedulers", config.schedule.scheduler),
         _one("schedule_policies", config.schedule.schedule_policy),
@@ -119,12 +119,29 @@ def adapters_of(
 
 
 def _names(value: str | Sequence[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+    """The names of a setting that takes one or several; flags and the environment write them with commas."""
+    return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else tuple(value)
 
 
 def _one(kind: str, value: str | None, **more: Any) -> Wish:
     names = () if value is None else (value,)
     return Wish(kind=kind, names=names, setting=KIND_SETTINGS[kind], **more)
+
+
+def _attention_wish(config: HooklineConfig, model: ModelConfig | None) -> Wish:
+    names = _names(config.attention.attention_backend)
+    setting = KIND_SETTINGS["attention_backends"]
+    if not 1 <= len(names) <= 2 or (AUTO in names and len(names) > 1):
+        raise ConfigError(
+            f"{setting} names {', '.join(names) or 'nothing'}: give one backend, 'auto', or two names, the first for "
+            "prefills and the second for decodes"
+        )
+    if len(set(names)) == 2 and config.execution.deterministic:
+        raise ConfigError(
+            f"{setting} names {' and '.join(names)}, but with execution.deterministic a token must be the same "
+            "whether a prefill or a decode computes it; name one backend"
+        )
+    return Wish(kind="attention_backends", names=names, setting=setting, features=_attention_features(config, model))
 
 
 def _attention_features(config: HooklineConfig, model: ModelConfig | None) -> dict[str, str]:

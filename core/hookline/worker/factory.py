@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,7 +23,9 @@ from hookline.layers.build import BuildContext
 from hookline.layers.model import Model
 from hookline.layers.ops import Ops
 from hookline.platform import Platform, WorkQueue, create_platform
+from hookline.plugins.plan import ChosenSpec
 from hookline.worker.decode_graphs import LARGEST_GRAPH, DecodeGraphs, ladder
+from hookline.worker.hybrid_attention import HybridAttention
 from hookline.worker.kv_pool import KVPool, bytes_per_token
 from hookline.worker.memory import (
     CPU_KV_LIMIT,
@@ -112,7 +114,7 @@ class _Builder:
         kv = KVPool(specs, num_tokens=ledger.num_tokens, page_size=sizes.page_size, platform=platform)
         graphs = self._graph_sizes(max_running)
         if not graphs and platform.captures_graphs and not self._config.execution.disable_cuda_graph:
-            name = self._plan.plugins.one("attention_backends").name
+            name = self._attention_specs[-1].name
             logger.warning("decode runs without graphs: attention backend '%s' does not support them", name)
         steps = self._build_steps(model, attention, lora, kv, queue, max_running, graphs)
         steps.prepare()
@@ -175,23 +177,29 @@ class _Builder:
         )
 
     def _build_attention(self) -> AttentionBackend:
-        chosen = self._plan.plugins.one("attention_backends")
-        backend: type[AttentionBackend] = self._plan.plugins.load(chosen)
+        """The chosen backend; of two the first runs prefills, the second decodes."""
         model = self._model_config
-        return backend(
-            AttentionEnv(
-                device=self._platform.device,
-                dtype=self._dtype,
-                page_size=self._sizes.page_size,
-                num_q_heads=model.num_q_heads,
-                num_kv_heads=model.num_kv_heads,
-                head_dim=model.head_dim,
-                max_context_len=self._sizes.max_context_len,
-                max_running_requests=self._sizes.max_running,
-                deterministic=self._config.execution.deterministic,
-                options=self._plan.plugins.options_of(chosen),
-            )
+        env = AttentionEnv(
+            device=self._platform.device,
+            dtype=self._dtype,
+            page_size=self._sizes.page_size,
+            num_q_heads=model.num_q_heads,
+            num_kv_heads=model.num_kv_heads,
+            head_dim=model.head_dim,
+            max_context_len=self._sizes.max_context_len,
+            max_running_requests=self._sizes.max_running,
+            deterministic=self._config.execution.deterministic,
         )
+        plugins = self._plan.plugins
+        backends: list[AttentionBackend] = [
+            plugins.load(spec)(replace(env, options=plugins.options_of(spec))) for spec in self._attention_specs
+        ]
+        return backends[0] if len(backends) == 1 else HybridAttention(env, *backends)
+
+    @property
+    def _attention_specs(self) -> list[ChosenSpec]:
+        plugins = self._plan.plugins
+        return [plugins.one("attention_backends"), *plugins.of_kind("attention_backends")[1:2]]
 
     def _kv_specs(self, model: Model) -> list[KVSpec]:
         return [
@@ -246,7 +254,7 @@ class _Builder:
         execution = self._config.execution
         if execution.disable_cuda_graph or not self._platform.captures_graphs:
             return []
-        if "graphs" not in self._plan.plugins.one("attention_backends").features:
+        if "graphs" not in self._attention_specs[-1].features:
             return []
         return ladder(min(max_running, execution.cuda_graph_max_bs or LARGEST_GRAPH))
 
