@@ -193,6 +193,11 @@ class Engine:
         """Rows of the logits; token ids are below it."""
         return self._builder.vocab_size
 
+    @property
+    def max_context_len(self) -> int:
+        """Tokens that a request may have, prompt and output together."""
+        return self._builder.context_len
+
     def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a text."""
         return self._need_tokenizer().encode(text, add_special_tokens=add_special_tokens)

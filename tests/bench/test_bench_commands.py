@@ -67,24 +67,84 @@ def test_overhead_runs_the_same_workload_every_way(checkpoint: Path) -> None:
     assert first["http, streamed"] > 0
 
 
-@pytest.mark.parametrize("shape", ["mixed", "shared-prefix"])
-def test_offline_runs_workloads_of_several_requests(checkpoint: Path, shape: str) -> None:
-    arguments = ("--num-requests", "3", "--input-len", "8", "--output-len", "4", "--prefix-len", "16")
-    shown = bench("offline", str(checkpoint), "--workload", shape, *arguments, "--repetitions", "1")
-    assert (shown["workload"], shown["requests"]) == (shape, 3)
-    assert 0 < shown["output_tokens"] <= 12
-    (row,) = shown["results"]
-    assert (row["runner"], row["hookline_ratio"]) == ("hookline", 1.0)
-    assert row["output_tokens_per_s"] * row["seconds"] == pytest.approx(shown["output_tokens"], rel=0.1)
+def test_offline_runs_the_standard_four_scaled_down_and_writes_what_belongs_to_the_figures(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    done = hookline("bench", "offline", str(checkpoint), "--scale", "0.01", "--seed", "3", "--output", str(report))
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(report.read_text())
+    found = {entry["workload"]: entry for entry in shown["workloads"]}
+    assert {
+        name: (entry["requests"], entry["input_tokens"]) for name, entry in found.items() if "mixed" not in name
+    } == {
+        "bs1-decode": (1, 1),
+        "prefill-64x2048": (1, 20),
+        "shared-prefix-256": (3, 3 * (20 + 1)),
+    }
+    for name, entry in found.items():
+        (row,) = entry["results"]
+        assert (row["runner"], row["hookline_ratio"]) == ("hookline", 1.0)
+        warm_up, *runs = row["runs_s"]
+        assert (warm_up, min(runs), len(runs)) == (row["first_s"], row["best_s"], 2)
+        assert row["output_tokens_per_s"] * row["best_s"] == pytest.approx(entry["output_tokens"], rel=0.05)
+        # The table says the same.
+        assert f"{name}  " in done.stdout
+        assert str(row["output_tokens_per_s"]) in done.stdout
+    assert shown["settings"]["execution.seed"] == ["3", "--seed"]
+    assert shown["machine"]["cores"] > 0
+    assert set(shown["versions"]) >= {"python", "torch"}
+
+
+def test_offline_runs_a_file_of_workloads_and_a_shape(checkpoint: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    requests = [{"input_len": 5, "output_len": 2, "count": 2}, {"prompt": [1, 2, 3], "output_len": 1}]
+    file.write_text(json.dumps({"workloads": [{"name": "mine", "prefix_len": 4, "requests": requests}]}))
+    arguments = ("--workload-file", str(file), "--repetitions", "1")
+    (entry,) = bench("offline", str(checkpoint), *arguments)["workloads"]
+    assert (entry["workload"], entry["requests"]) == ("mine", 3)
+    assert (entry["input_tokens"], entry["output_tokens"]) == (2 * 9 + 3, 5)
+
+
+def test_a_workload_longer_than_the_context_says_what_would_fit(checkpoint: Path) -> None:
+    done = hookline("bench", "offline", str(checkpoint), "--workload", "bs1-decode", "--max-model-len", "100")
+    assert done.returncode == 1
+    assert "workload 'bs1-decode' has a request of 384 tokens, but the context is 100" in done.stderr
+    assert "--scale 0.26 or less" in done.stderr
+
+
+def test_a_model_and_a_shape_are_one_too_many(checkpoint: Path) -> None:
+    done = hookline("bench", "offline", str(checkpoint), "--shape", "qwen3-0.6b")
+    assert done.returncode == 2
+    assert "give either a model" in done.stderr
+
+
+def test_host_times_every_stage_of_a_step_for_a_shape_without_weights() -> None:
+    shown = bench("host", "--shape", "qwen3-30b-a3b", "--requests", "9", "--steps", "5", "--rounds", "2")
+    assert [row["stage"] for row in shown["stages"]] == [
+        "schedule",
+        "launch",
+        "worker: plan",
+        "worker: read",
+        "process",
+        "send",
+        "encode",
+        "other",
+    ]
+    assert all(row["us_per_step"] > 0 for row in shown["stages"])
+    assert sum(row["us_per_step"] for row in shown["stages"]) == pytest.approx(shown["us_per_step"], rel=0.01)
+    assert len(shown["rounds_us"]) == 2
+    assert min(shown["rounds_us"]) == shown["us_per_step"]
 
 
 @pytest.mark.slow
 def test_offline_compares_with_transformers(checkpoint: Path) -> None:
     arguments = ("--workload", "single", "--input-len", "8", "--output-len", "4")
     shown = bench("offline", str(checkpoint), *arguments, "--repetitions", "1", "--baseline", "--dtype", "float32")
-    names = [row["runner"] for row in shown["results"]]
+    (entry,) = shown["workloads"]
+    names = [row["runner"] for row in entry["results"]]
     assert names == ["hookline", "transformers generate", "transformers generate_batch"]
-    assert (shown["input_tokens"], shown["output_tokens"]) == (8, 4)
+    assert (entry["input_tokens"], entry["output_tokens"]) == (8, 4)
 
 
 def test_a_server_that_does_not_start_ends_the_measurement_with_its_cause(tmp_path: Path) -> None:

@@ -9,21 +9,26 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from hookline.bench.chunked_body import ChunkedBody
 from hookline.errors import HooklineError
 
 _EVENT = b"data: "
 _TAIL_BYTES = 4096
+#: Scheme of a URL -> its port.
+_PORTS = {"http": 80, "https": 443}
 
 
 class HttpStream(asyncio.Protocol):
-    """A connection for one POST. ``connect``, then ``post``, then ``wait``.
+    """A connection for one request. ``connect``, then ``post`` or ``get``, then ``wait``.
 
     The body is kept or, for event streams, counted: ``on_data`` sees every piece, and the end of the body is
-    kept. The server closes the connection at the end, so nothing else needs to be parsed.
+    kept. The server closes the connection at the end, so nothing else needs to be parsed. Pieces are as they come
+    over the wire: with ``is_chunked`` the lengths of HTTP's chunks lie between the parts of the body.
     """
 
-    def __init__(self, host: str, *, on_data: Callable[[bytes], Any] | None) -> None:
+    def __init__(self, host: str, base_path: str, *, on_data: Callable[[bytes], Any] | None) -> None:
         self._host = host
+        self._base_path = base_path
         self._on_data = on_data
         self._transport: asyncio.Transport | None = None
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -31,6 +36,8 @@ class HttpStream(asyncio.Protocol):
         self._has_head = False
         self._head = bytearray()
         self._status = 0
+        #: Whether the body comes in chunks; known from the first piece on.
+        self.is_chunked = False
         #: perf_counter of the request, of the first event (or the first part of the body), and of the last data.
         self.started = 0.0
         self.first: float | None = None
@@ -38,21 +45,41 @@ class HttpStream(asyncio.Protocol):
 
     @classmethod
     async def connect(cls, url: str, *, on_data: Callable[[bytes], Any] | None = None) -> HttpStream:
-        """Open a connection. Without ``on_data`` the whole body is kept."""
+        """Open a connection to a base URL, which may have a path of its own. Without ``on_data`` the whole body is
+        kept.
+
+        Raises ``HooklineError`` when nobody listens there.
+        """
         parts = urlsplit(url)
-        assert parts.hostname is not None
-        host, port = parts.hostname, parts.port or 80
-        _, stream = await asyncio.get_running_loop().create_connection(
-            lambda: cls(f"{host}:{port}", on_data=on_data), host, port
-        )
+        if parts.scheme not in _PORTS or parts.hostname is None:
+            raise HooklineError(f"'{url}' is not a base URL; it looks like http://127.0.0.1:8000")
+        host, port = parts.hostname, parts.port or _PORTS[parts.scheme]
+        loop = asyncio.get_running_loop()
+        try:
+            _, stream = await loop.create_connection(
+                lambda: cls(parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), on_data=on_data),
+                host,
+                port,
+                ssl=True if parts.scheme == "https" else None,
+            )
+        except OSError as exc:
+            raise HooklineError(f"no server answers at {url}: {exc}; start one with `hookline serve`") from exc
         return stream
 
-    def post(self, path: str, body: Mapping[str, Any]) -> None:
-        """Send the request."""
-        assert self._transport is not None
+    def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
+        """Send a JSON body."""
         data = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nhost: {self._host}\r\nconnection: close\r\n"
-        head += f"content-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
+        self._send("POST", path, {"content-type": "application/json", **(headers or {})}, data)
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> None:
+        """Ask for a resource."""
+        self._send("GET", path, headers or {}, b"")
+
+    def _send(self, method: str, path: str, headers: Mapping[str, str], data: bytes) -> None:
+        assert self._transport is not None
+        lines = [f"{method} {self._base_path}{path} HTTP/1.1", f"host: {self._host}", "connection: close"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        head = "\r\n".join([*lines, f"content-length: {len(data)}", "", ""])
         self.started = time.perf_counter()
         self._transport.write(head.encode() + data)
 
@@ -68,7 +95,7 @@ class HttpStream(asyncio.Protocol):
 
     def json(self) -> Any:
         """The body of a whole answer."""
-        return json.loads(self._body)
+        return json.loads(ChunkedBody().feed(bytes(self._body)) if self.is_chunked else self._body)
 
     def last_event(self) -> dict[str, Any]:
         """The last event of a stream."""
@@ -99,6 +126,7 @@ class HttpStream(asyncio.Protocol):
                 return
             self._has_head = True
             self._status = int(head.split(b" ", 2)[1])
+            self.is_chunked = b"transfer-encoding: chunked" in head.lower()
         if not data:
             return
         if self.first is None and (self._on_data is None or _EVENT in data):

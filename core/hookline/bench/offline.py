@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hookline.bench.workloads import Workload
+from hookline.errors import ConfigError
 
 if TYPE_CHECKING:
     from hookline.engine import Engine
@@ -27,10 +28,20 @@ class Measurement:
     """The best of several repetitions."""
 
     name: str
-    seconds: float
-    first_seconds: float
+    #: Seconds of every repetition, the warm-up first.
+    runs: list[float]
     input_tokens: int
     output_tokens: int
+
+    @property
+    def seconds(self) -> float:
+        """The best repetition's, the warm-up apart."""
+        return min(self.runs[1:])
+
+    @property
+    def first_seconds(self) -> float:
+        """The warm-up's."""
+        return self.runs[0]
 
     @property
     def output_rate(self) -> float:
@@ -38,16 +49,25 @@ class Measurement:
         return self.output_tokens / self.seconds
 
     @property
-    def total_rate(self) -> float:
-        """Input and output tokens per second."""
-        return (self.input_tokens + self.output_tokens) / self.seconds
+    def input_rate(self) -> float:
+        """Input tokens per second."""
+        return self.input_tokens / self.seconds
 
 
-def measure_in_turns(runners: dict[str, Runner], workload: Workload, *, repetitions: int) -> list[Measurement]:
-    """Measure several runners turn by turn, so that a slow minute of the machine hits all of them."""
+def measure_in_turns(
+    runners: dict[str, Runner],
+    workload: Workload,
+    *,
+    repetitions: int,
+    first_token: Callable[[int], int] = lambda number: number + 1,
+) -> list[Measurement]:
+    """Measure several runners turn by turn, so that a slow minute of the machine hits all of them.
+
+    There is one warm-up and then ``repetitions``; number n's prompts begin with ``first_token(n)``.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in runners}
     for number in range(repetitions + 1):
-        variant = workload.variant(first_token=number + 1)
+        variant = workload.variant(first_token(number))
         for name, prepare in runners.items():
             with prepare(variant) as run:
                 start = time.perf_counter()
@@ -58,13 +78,23 @@ def measure_in_turns(runners: dict[str, Runner], workload: Workload, *, repetiti
     return [
         Measurement(
             name=name,
-            seconds=min(times[1:]),
-            first_seconds=times[0],
+            runs=times,
             input_tokens=workload.num_input_tokens,
             output_tokens=workload.num_output_tokens,
         )
         for name, times in seconds.items()
     ]
+
+
+def check_fits(workload: Workload, engine: Engine) -> None:
+    """Raise ``ConfigError`` if a request of the workload is longer than the engine's context."""
+    longest = max(len(prompt) + out for prompt, out in zip(workload.prompts, workload.output_lens, strict=True))
+    if longest > engine.max_context_len:
+        raise ConfigError(
+            f"workload '{workload.name}' has a request of {longest} tokens, but the context is "
+            f"{engine.max_context_len}; make it smaller (--scale {engine.max_context_len / longest:.2f} or less for a "
+            "standard one) or choose another with --workload"
+        )
 
 
 def engine_runner(engine: Engine) -> Runner:

@@ -38,8 +38,9 @@ class OverheadRow:
 
 def measure_overhead(
     loaded: LoadedConfig, make: Callable[[int], Workload], *, repetitions: int, num_first_tokens: int
-) -> list[OverheadRow]:
-    """``make`` gives the workload for a vocabulary size; ``num_first_tokens`` requests are sent one by one.
+) -> tuple[str, list[OverheadRow]]:
+    """The name of the workload, and what was measured. ``make`` gives the workload for a vocabulary size;
+    ``num_first_tokens`` requests are sent one by one.
 
     Both engines live at the same time with the same settings, and one of them rests. Raises ``HooklineError``
     when the server does not start or a request fails.
@@ -57,7 +58,7 @@ def measure_overhead(
             results = measure_in_turns(runners, workload, repetitions=repetitions)
             ways: dict[str, FirstToken] = {"engine": _first_token(engine), "http, streamed": http.first_token}
             ttft = _first_tokens(ways, workload, engine.vocab_size, count=num_first_tokens)
-    return [
+    return workload.name, [
         OverheadRow(
             name=result.name,
             seconds=result.seconds,

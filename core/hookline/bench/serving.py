@@ -1,132 +1,151 @@
-"""Serving load: concurrent streamed completions against a running server, timed from the client's side."""
+"""Serving load: streamed completions against any server that speaks OpenAI's API, timed from the client's side.
+
+Closed loop: so many clients, each of which sends its next request when it has its answer. Open loop: requests
+arrive at random (Poisson) at a rate, whether or not the server keeps up.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import statistics
+import random
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import httpx
-
+from hookline.bench.event_reader import EventReader
+from hookline.bench.http_stream import HttpStream
+from hookline.bench.latencies import RequestTimes, ServingMeasurement
 from hookline.bench.workloads import Workload
 from hookline.errors import HooklineError
 
 
-@dataclass(slots=True)
-class RequestTimes:
-    """What the client saw of one request, in seconds."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerAddress:
+    """A server and how to ask it."""
 
-    started: float
-    first_token: float | None = None
-    finished: float | None = None
-    gaps: list[float] = field(default_factory=list)
-    output_tokens: int = 0
+    #: "http://127.0.0.1:8000", with or without the path "/v1".
+    url: str
+    api_key: str | None = field(default=None, repr=False)
+
+    @property
+    def root(self) -> str:
+        """The URL without "/v1"."""
+        return self.url.rstrip("/").removesuffix("/v1")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServingMeasurement:
-    """All requests of a run."""
+class Arrivals:
+    """When requests are sent: ``concurrency`` clients in a closed loop, or ``rate`` requests a second."""
 
-    seconds: float
-    num_requests: int
-    input_tokens: int
-    output_tokens: int
-    ttft: list[float]
-    inter_token: list[float]
+    concurrency: int | None = None
+    rate: float | None = None
+    seed: int = 0
 
-    @property
-    def request_rate(self) -> float:
-        """Requests per second."""
-        return self.num_requests / self.seconds
+    def __str__(self) -> str:
+        return f"{self.concurrency} clients" if self.rate is None else f"{self.rate:g} requests/s"
 
-    @property
-    def output_rate(self) -> float:
-        """Output tokens per second."""
-        return self.output_tokens / self.seconds
 
-    def percentiles(self) -> dict[str, float]:
-        """Median and 99th percentile of time to first token and of the gaps between chunks, in seconds."""
-        rows = {}
-        for name, values in (("ttft", self.ttft), ("inter_token", self.inter_token)):
-            ordered = sorted(values) or [0.0]
-            rows[f"{name}_p50"] = statistics.median(ordered)
-            rows[f"{name}_p99"] = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-        return rows
+async def served_model(server: ServerAddress) -> str:
+    """The first model that the server names. Raises ``HooklineError`` when it names none."""
+    stream = await HttpStream.connect(server.root)
+    try:
+        stream.get("/v1/models", server.headers)
+        await stream.wait()
+    finally:
+        stream.close()
+    models = stream.json().get("data") or []
+    if not models:
+        raise HooklineError(f"{server.root}/v1/models names no model; name one with --model")
+    return str(models[0]["id"])
 
 
 async def measure_serving(
-    base_url: str, workload: Workload, *, concurrency: int, api_key: str | None = None, model: str | None = None
+    server: ServerAddress, model: str, workload: Workload, arrivals: Arrivals
 ) -> ServingMeasurement:
-    """Send the workload to ``/v1/completions`` as token ids, at most ``concurrency`` at a time, streamed.
+    """Send the workload to ``/v1/completions`` as token ids, greedy, end tokens ignored.
 
-    Raises ``HooklineError`` on the first failed request: a run with errors measures nothing.
+    A request that fails is counted and its error kept. Raises ``HooklineError`` when all fail.
     """
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-    gate = asyncio.Semaphore(concurrency)
-    async with httpx.AsyncClient(base_url=base_url, headers=headers, limits=limits, timeout=600) as client:
-        name = model or await _served_model(client)
-
-        async def one(prompt: list[int], output_len: int) -> RequestTimes:
-            async with gate:
-                return await _request(client, name, prompt, output_len)
-
-        start = time.perf_counter()
-        pairs = zip(workload.prompts, workload.output_lens, strict=True)
-        times = await asyncio.gather(*(one(prompt, length) for prompt, length in pairs))
-        seconds = time.perf_counter() - start
-    return ServingMeasurement(
-        seconds=seconds,
-        num_requests=len(times),
-        input_tokens=workload.num_input_tokens,
-        output_tokens=sum(item.output_tokens for item in times),
-        ttft=[item.first_token - item.started for item in times if item.first_token is not None],
-        inter_token=[gap for item in times for gap in item.gaps],
-    )
+    client = _Client(server, model)
+    pairs = list(zip(workload.prompts, workload.output_lens, strict=True))
+    start = time.perf_counter()
+    if arrivals.rate is None:
+        times = await _closed_loop(client, pairs, arrivals.concurrency or 1)
+    else:
+        times = await _open_loop(client, pairs, arrivals.rate, random.Random(arrivals.seed))
+    seconds = time.perf_counter() - start
+    if all(item.error for item in times):
+        raise HooklineError(f"all {len(times)} requests failed; the first: {times[0].error}")
+    return ServingMeasurement(seconds=seconds, requests=times)
 
 
-async def _served_model(client: httpx.AsyncClient) -> str:
-    try:
-        response = await client.get("/v1/models")
-        response.raise_for_status()
-    except httpx.HTTPError as exc:
-        raise HooklineError(f"no server answers at {client.base_url}: {exc}; start one with `hookline serve`") from exc
-    return str(response.json()["data"][0]["id"])
+_Pairs = list[tuple[list[int], int]]
 
 
-async def _request(client: httpx.AsyncClient, model: str, prompt: list[int], output_len: int) -> RequestTimes:
-    body = {
-        "model": model,
-        "prompt": prompt,
-        "max_tokens": output_len,
-        "temperature": 0,
-        "ignore_eos": True,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    times = RequestTimes(started=time.perf_counter())
-    last = times.started
-    async with client.stream("POST", "/v1/completions", json=body) as response:
-        if response.status_code != httpx.codes.OK:
-            text = (await response.aread()).decode(errors="replace")
-            raise HooklineError(f"the server answered {response.status_code}: {text[:300]}")
-        async for line in response.aiter_lines():
-            if not line.startswith("data: ") or line == "data: [DONE]":
-                continue
-            event = json.loads(line[6:])
-            if "error" in event:
-                raise HooklineError(f"a stream ended with an error: {event['error']}")
-            if event.get("usage"):
-                times.output_tokens = event["usage"]["completion_tokens"]
-            if not event["choices"]:
-                continue
-            now = time.perf_counter()
-            if times.first_token is None:
-                times.first_token = now
-            else:
-                times.gaps.append(now - last)
-            last = now
-    times.finished = time.perf_counter()
+async def _closed_loop(client: _Client, pairs: _Pairs, concurrency: int) -> list[RequestTimes]:
+    left: Iterator[tuple[list[int], int]] = iter(pairs)
+    times: list[RequestTimes] = []
+
+    async def one_after_the_other() -> None:
+        for prompt, output_len in left:
+            times.append(await client.complete(prompt, output_len))
+
+    await asyncio.gather(*(one_after_the_other() for _ in range(min(concurrency, len(pairs)))))
     return times
+
+
+async def _open_loop(client: _Client, pairs: _Pairs, rate: float, rng: random.Random) -> list[RequestTimes]:
+    tasks = []
+    due = time.perf_counter()
+    for prompt, output_len in pairs:
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        tasks.append(asyncio.create_task(client.complete(prompt, output_len, due=due)))
+        due += rng.expovariate(rate)
+    return list(await asyncio.gather(*tasks))
+
+
+class _Client:
+    """Sends requests, each over a connection of its own."""
+
+    def __init__(self, server: ServerAddress, model: str) -> None:
+        self._server = server
+        self._model = model
+
+    async def complete(self, prompt: list[int], output_len: int, *, due: float | None = None) -> RequestTimes:
+        """One streamed completion. Times count from ``due``, or else from when the request is written."""
+        times = RequestTimes(input_tokens=len(prompt), wanted_tokens=output_len)
+        reader = EventReader()
+        body = {
+            "model": self._model,
+            "prompt": prompt,
+            "max_tokens": output_len,
+            "temperature": 0,
+            "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        try:
+            stream = await HttpStream.connect(
+                self._server.root, on_data=lambda data: reader.feed(data, is_chunked=stream.is_chunked)
+            )
+            try:
+                stream.post("/v1/completions", body, self._server.headers)
+                await stream.wait()
+            finally:
+                stream.close()
+        except HooklineError as exc:
+            times.error = str(exc)
+            return times
+        if reader.error is not None:
+            times.error = f"the stream ended with an error: {reader.error}"
+        elif not reader.times:
+            times.error = "the stream had no output"
+        else:
+            times.note(stream.started if due is None else due, reader.times, stream.last)
+        # One event is at least one token; a server that does not count is believed to send them one by one.
+        times.output_tokens = len(reader.times) if reader.output_tokens is None else reader.output_tokens
+        return times

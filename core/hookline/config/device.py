@@ -51,14 +51,38 @@ def probe_device(environ: Mapping[str, str] = os.environ) -> DeviceFacts:
     return DeviceFacts(has_cuda=True, capability=capability, reason="a CUDA device is visible")
 
 
-def _capability(nvml: ctypes.CDLL, first: str | None) -> tuple[int, int] | None:
-    """Compute capability of the device that CUDA_VISIBLE_DEVICES lists first (an index or a UUID)."""
+def cuda_device_name(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Name of the first visible CUDA device ("NVIDIA H200"); ``None`` where there is none. Asks NVML, not CUDA."""
+    if not probe_device(environ).has_cuda:
+        return None
+    nvml = ctypes.CDLL("libnvidia-ml.so.1")
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    if nvml.nvmlInit_v2() != 0:
+        return None
+    try:
+        handle = _handle(nvml, None if visible is None else visible.split(",")[0].strip())
+        name = ctypes.create_string_buffer(96)
+        if handle is None or nvml.nvmlDeviceGetName(handle, name, ctypes.c_uint(len(name))) != 0:
+            return None
+        return name.value.decode(errors="replace")
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _handle(nvml: ctypes.CDLL, first: str | None) -> ctypes.c_void_p | None:
+    """The device that CUDA_VISIBLE_DEVICES lists first (an index or a UUID)."""
     handle = ctypes.c_void_p()
     if first is not None and not first.isdigit():
         found = nvml.nvmlDeviceGetHandleByUUID(first.encode(), ctypes.byref(handle)) == 0
     else:
         found = nvml.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(int(first or 0)), ctypes.byref(handle)) == 0
-    if not found:
+    return handle if found else None
+
+
+def _capability(nvml: ctypes.CDLL, first: str | None) -> tuple[int, int] | None:
+    """Compute capability of the device that CUDA_VISIBLE_DEVICES lists first."""
+    handle = _handle(nvml, first)
+    if handle is None:
         return None
     major, minor = ctypes.c_int(), ctypes.c_int()
     if nvml.nvmlDeviceGetCudaComputeCapability(handle, ctypes.byref(major), ctypes.byref(minor)) != 0:

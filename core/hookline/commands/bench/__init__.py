@@ -1,0 +1,21 @@
+"""``hookline bench``: measure the engine, the server, and what lies between them."""
+
+from __future__ import annotations
+
+import click
+
+from hookline.commands.bench.frontend import frontend
+from hookline.commands.bench.host import host
+from hookline.commands.bench.offline import offline
+from hookline.commands.bench.overhead import overhead
+from hookline.commands.bench.serving import serving
+from hookline.commands.bench.startup import startup
+
+
+@click.group()
+def bench() -> None:
+    """Measure the engine, the server, and what lies between them."""
+
+
+for _command in (offline, serving, host, frontend, startup, overhead):
+    bench.add_command(_command)
