@@ -9,7 +9,7 @@ from training.batches import BatchPlan, Wire, make_batch, pack
 from training.checkpoint import new_model
 from training.draw import Draw, Split
 from training.encode import Encoder
-from training.packed import PackedModel
+from training.packed import PackedModel, _Permute
 from training.pixels import normalise
 from training.tasks.registry import all_tasks
 
@@ -51,3 +51,16 @@ def test_only_the_answers_are_predicted() -> None:
     batch = pack([encoder.encode(item, thinking=True)])
     text = encoder.tokenizer.decode(batch.labels.tolist(), skip_special_tokens=False)
     assert text == f"<think>\n{item.thought}\n</think>\n\n{item.reply}<|im_end|>"
+
+
+def test_permuted_rows_have_the_gradient_of_their_selection() -> None:
+    rows = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
+    order = torch.randperm(7)
+    back = torch.empty_like(order)
+    back[order] = torch.arange(7)
+    weights = torch.randn(7, 3, dtype=torch.float64)
+    permuted = _Permute.apply(rows, order, back)
+    assert torch.equal(permuted, rows[order])
+    (got,) = torch.autograd.grad((permuted * weights).sum(), rows)
+    (expected,) = torch.autograd.grad((rows[order] * weights).sum(), rows)
+    assert torch.equal(got, expected)
