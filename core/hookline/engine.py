@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,14 @@ from hookline.frontend.output_parser import build_output_parser
 from hookline.frontend.request_builder import RequestBuilder
 from hookline.interfaces.api import Chunk, GenerateRequest, OutputParser
 from hookline.messages.requests import LogprobRequest, PoolingRequest, TokenizedRequest
+from hookline.observability.timeline import Timeline, timeline_text
 from hookline.outputs import ChatBuilder, ChatDelta, ChatOutput, ChoiceBuilder, EmbeddingOutput, GenerationOutput
 from hookline.plugins.manager import load_plugins
 from hookline.progress import ProgressBars
 from hookline.sampling_params import SamplingParams
 from hookline.text.tokenizer import Tokenizer, load_tokenizer
+
+logger = logging.getLogger(__name__)
 
 #: Sampling settings: an object, or a dictionary above the model's and server's defaults.
 Params = SamplingParams | Mapping[str, Any]
@@ -55,17 +59,23 @@ class Engine:
         return engine
 
     def _start(self, loaded: LoadedConfig, progress: bool) -> None:
+        timeline = Timeline()
         registry = load_plugins(loaded.config)
         self.plan = resolve_engine(loaded.config, registry)
+        timeline.mark("config")
         self.config = self.plan.config
         tokenizer = None if self.config.model.skip_tokenizer_init else load_tokenizer(self.plan.tokenizer_path)
         self._tokenizer = tokenizer
         self._bars = ProgressBars(enabled=progress)
-        self._core = EngineCore(self.plan, tokenizer, progress=self._bars.loading)
+        self._core = EngineCore(self.plan, tokenizer, progress=self._bars.loading, timeline=timeline)
         self._builder = RequestBuilder(self.plan, tokenizer)
         #: rid -> chunks that another iterator's step met.
         self._mail: dict[str, list[Chunk]] = {}
         self._closed = False
+        timeline.mark("ready")
+        #: Phase -> seconds: "config", "weights", "kernels", "graphs", "ready".
+        self.start_timeline = timeline.seconds
+        logger.info("start: %s", timeline_text(self.start_timeline))
 
     # --- generation ---
 
@@ -149,7 +159,13 @@ class Engine:
             raise RequestError(f"chat gives one choice; n must be 1, not {params.n}", param="n")
         if rendered.stop:
             params = params.replace(stop=(*params.stop, *rendered.stop))
-        parser = build_output_parser(self.plan.plugins, rendered, tools=tools, template_kwargs=chat_template_kwargs)
+        parser = build_output_parser(
+            self.plan.plugins,
+            rendered,
+            tools=tools,
+            template_kwargs=chat_template_kwargs,
+            unknown_functions=self.config.output.unknown_functions,
+        )
         return self._chat_deltas(self.stream(None, params, input_ids=rendered.input_ids, lora=lora), parser)
 
     def _chat_deltas(self, chunks: Iterator[Chunk], parser: OutputParser) -> Generator[ChatDelta, None, None]:

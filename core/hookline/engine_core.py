@@ -14,6 +14,7 @@ from hookline.messages.control import ControlReply, ControlRequest
 from hookline.messages.outputs import BatchEmbeddingOutput, BatchTextOutput, BatchTokenOutput
 from hookline.messages.requests import AbortReq, TokenizedRequest
 from hookline.messages.transport import LocalChannel
+from hookline.observability.timeline import Timeline
 from hookline.scheduler.factory import build_scheduler
 from hookline.text.tokenizer import Tokenizer
 from hookline.worker.factory import build_worker
@@ -25,10 +26,16 @@ Progress = Callable[[str, int, int], None]
 class EngineCore:
     """The parts that a server spreads over processes, here over ``LocalChannel`` in the caller's thread."""
 
-    def __init__(self, plan: EnginePlan, tokenizer: Tokenizer | None, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        plan: EnginePlan,
+        tokenizer: Tokenizer | None,
+        progress: Progress | None = None,
+        timeline: Timeline | None = None,
+    ) -> None:
         self._requests: LocalChannel[TokenizedRequest | AbortReq | ControlRequest] = LocalChannel()
         self._outputs: LocalChannel[Any] = LocalChannel()
-        self._worker = build_worker(plan, progress=progress)
+        self._worker = build_worker(plan, progress=progress, timeline=timeline)
         self._scheduler = build_scheduler(plan, self._worker, self._requests, self._outputs)
         self._detokenizer = DetokenizerManager(tokenizer)
         self._control_ids = itertools.count(1)

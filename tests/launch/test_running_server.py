@@ -128,6 +128,15 @@ def test_server_info_names_all_processes(server: EchoServer) -> None:
     assert info["config"]["server"]["api_key"] is None
 
 
+def test_server_info_says_where_the_start_went(server: EchoServer) -> None:
+    info = server.get("/info").json()
+    phases = info["start_timeline"]
+    assert list(phases) == ["import", "config", "weights", "kernels", "graphs", "ready"]
+    assert min(phases.values()) >= 0
+    # It begins with the process, start_seconds with the command inside of it.
+    assert info["start_seconds"] - 0.02 <= sum(phases.values()) < info["start_seconds"] + 60
+
+
 def test_idle_processes_sleep(server: EchoServer) -> None:
     processes = [psutil.Process(server.process.pid), *server.children().values()]
     assert _is_idle(server)

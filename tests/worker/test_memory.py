@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hookline.config.model_config import ModelConfig
 from hookline.config.schema import CacheConfig
 from hookline.errors import MemoryBudgetError
+from hookline.observability.timeline import Timeline
 from hookline.platform import CpuPlatform, DeviceMemory
 from hookline.worker.factory import build_worker
 from hookline.worker.memory import GIB, MemoryDemand, check_weights, estimate_activations, plan_memory
@@ -189,6 +190,13 @@ def test_no_more_requests_run_than_the_cache_has_pages(checkpoint: Path) -> None
     worker = build_worker(plan)
     assert (worker.info.max_total_tokens, worker.info.max_running_requests) == (80, 5)
     worker.close()
+
+
+def test_the_timeline_learns_what_the_worker_took(checkpoint: Path) -> None:
+    timeline = Timeline()
+    build_worker(make_plan(checkpoint), timeline=timeline).close()
+    assert list(timeline.seconds) == ["weights", "kernels", "graphs"]
+    assert timeline.seconds["weights"] > 0
 
 
 def test_a_model_too_large_is_refused_before_it_is_read(checkpoint: Path) -> None:

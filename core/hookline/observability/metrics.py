@@ -148,7 +148,7 @@ class _SchedulerCollector(Collector):
             yield CounterMetricFamily(name, documentation, value=getattr(stats, field) if stats else 0)
         stages = CounterMetricFamily(
             "hookline_scheduler_seconds",
-            "Seconds of the scheduler's loop by stage: schedule, launch, wait (for the device), process (results), send",
+            "Seconds of the scheduler's loop by stage: schedule, launch, wait for the device, process results, send",
             labels=["stage"],
         )
         for stage, seconds in sorted(stats.stage_seconds.items()) if stats else ():

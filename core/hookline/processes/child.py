@@ -21,6 +21,7 @@ from typing import Any
 from hookline.config.engine_plan import EnginePlan
 from hookline.messages.control import ProcessFailed, ProcessReady
 from hookline.observability.logging import configure_logging
+from hookline.observability.timeline import Timeline, process_started
 from hookline.plugins.discovery import put_on_path
 from hookline.processes.lifeline import ChildLifeline
 
@@ -38,6 +39,8 @@ class ChildContext:
     addresses: Mapping[str, str]
     #: Call once, when work can be done; the values appear in /server_info.
     ready: Callable[[dict[str, Any]], None]
+    #: Phases of the start so far; the target goes on with it.
+    timeline: Timeline = field(default_factory=Timeline)
     #: Settings of the target itself (``ProcessTarget.options``).
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -57,9 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _die_with(options.parent)
     lifeline = ChildLifeline(options.lifeline)
     try:
+        timeline = Timeline(started=process_started())
         for module in options.preload:
             importlib.import_module(module)
-        _run(options.name, lifeline)
+        timeline.mark("import")
+        _run(options.name, lifeline, timeline)
     except BaseException as exc:
         lifeline.report(
             ProcessFailed(
@@ -73,8 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(name: str, lifeline: ChildLifeline) -> None:
+def _run(name: str, lifeline: ChildLifeline, timeline: Timeline) -> None:
     launch = lifeline.launch()
+    timeline.mark("config")
     section = launch.plan.config.observability
     configure_logging(level=section.log_level, log_format=section.log_format, process=name)
     put_on_path(launch.plan.plugins.source_paths)
@@ -85,6 +91,7 @@ def _run(name: str, lifeline: ChildLifeline) -> None:
             plan=launch.plan,
             addresses=launch.addresses,
             options=launch.options,
+            timeline=timeline,
             ready=lambda info: lifeline.report(ProcessReady(process=name, info=info)),
         )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import zmq
@@ -17,11 +18,14 @@ def run(context: ChildContext) -> None:
     """Load the model, then schedule until the tokenizer manager says "shutdown" or the parent hangs up."""
     plan = context.plan
     bars = ProgressBars(enabled=sys.stderr.isatty())
-    worker = build_worker(plan, progress=bars.loading)
+    worker = build_worker(plan, progress=bars.loading, timeline=context.timeline)
     try:
         receiver, sender = scheduler_ends(context.addresses, zmq.Context())
         scheduler = build_scheduler(plan, worker, receiver, sender)
         info = worker.info
+        # What lives now lives to the end: a collection in the middle of a step need not look at it.
+        gc.freeze()
+        context.timeline.mark("ready")
         context.ready(
             {
                 "device": info.device,
@@ -30,6 +34,7 @@ def run(context: ChildContext) -> None:
                 "max_context_len": info.max_context_len,
                 "page_size": info.page_size,
                 "memory_ledger": dict(info.memory_ledger),
+                "start_timeline": context.timeline.seconds,
             }
         )
         scheduler.run()

@@ -32,6 +32,7 @@ from hookline.messages.sockets import AsyncSocketReceiver, SocketReceiver
 from hookline.messages.transport import Sender
 from hookline.messages.wire import FrontendInput, SchedulerInput
 from hookline.observability.metrics import Metrics
+from hookline.observability.timeline import process_started, timeline_text, whole_start
 from hookline.processes.channels import frontend_ends
 from hookline.processes.child_process import ChildProcess
 from hookline.processes.http_server import base_url, make_http_server
@@ -165,8 +166,11 @@ class Server:
         state = manager.state
         state.starting("the model is being loaded")
         processes = self._reports.info["processes"]
+        process_start = process_started()
+        until_ready: dict[str, float] = {}
         for name, child in self._children.items():
             processes[name] = {"pid": child.pid, **await child.ready()}
+            until_ready[name] = time.monotonic() - process_start
         # The answer has passed all three channels.
         await manager.control("server_state", {})
         self._is_connected = True
@@ -177,6 +181,13 @@ class Server:
         state.ready()
         seconds = time.monotonic() - self._started
         self._reports.info["start_seconds"] = round(seconds, 3)
+        timeline = whole_start(
+            processes["scheduler"].get("start_timeline", {}),
+            until_ready=until_ready["scheduler"],
+            total=time.monotonic() - process_start,
+        )
+        self._reports.info["start_timeline"] = timeline
+        logger.info("start: %s", timeline_text(timeline))
         logger.info("ready", extra={"seconds": round(seconds, 3)})
         url = base_url(self._listener, self._config.server)
         self._announce(

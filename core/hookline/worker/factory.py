@@ -22,6 +22,7 @@ from hookline.interfaces.worker import WorkerInfo
 from hookline.layers.build import BuildContext
 from hookline.layers.model import Model
 from hookline.layers.ops import Ops
+from hookline.observability.timeline import Timeline
 from hookline.platform import Platform, WorkQueue, create_platform
 from hookline.plugins.plan import ChosenSpec
 from hookline.worker.decode_graphs import LARGEST_GRAPH, DecodeGraphs, ladder
@@ -53,9 +54,15 @@ Progress = Callable[[str, int, int], None]
 
 
 def build_worker(
-    plan: EnginePlan, *, progress: Progress | None = None, platform: Platform | None = None
+    plan: EnginePlan,
+    *,
+    progress: Progress | None = None,
+    platform: Platform | None = None,
+    timeline: Timeline | None = None,
 ) -> LocalWorker:
     """Load the model of ``plan`` and take the memory that it needs, on ``platform`` or else the plan's device.
+
+    ``timeline`` learns when weights, kernels and graphs were done.
 
     Raises ``ModelError`` for a checkpoint at fault, ``PluginError`` for a plugin that does not load,
     ``ConfigError`` for a device that is not there and ``MemoryBudgetError`` for what does not fit.
@@ -63,7 +70,7 @@ def build_worker(
     config = plan.config
     if platform is None:
         platform = create_platform(config.execution.device, cpu_threads=config.execution.cpu_threads)
-    return _Builder(plan, config, platform).build(progress)
+    return _Builder(plan, config, platform).build(progress, timeline or Timeline())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +97,7 @@ class _Builder:
             page_size=page_size,
         )
 
-    def build(self, progress: Progress | None) -> LocalWorker:
+    def build(self, progress: Progress | None, timeline: Timeline) -> LocalWorker:
         """Everything, in the order in which memory must be taken."""
         platform, sizes = self._platform, self._sizes
         free = platform.memory().free
@@ -105,6 +112,7 @@ class _Builder:
             expert_layout=self._config.model.moe_expert_layout,
         )
         weights.load(None if progress is None else lambda done, total: progress("weights", done, total))
+        timeline.mark("weights")
         attention = self._build_attention()
         queue = platform.queue()
         specs = self._kv_specs(model)
@@ -117,7 +125,9 @@ class _Builder:
             name = self._attention_specs[-1].name
             logger.warning("decode runs without graphs: attention backend '%s' does not support them", name)
         steps = self._build_steps(model, attention, lora, kv, queue, max_running, graphs)
+        timeline.mark("kernels")
         steps.prepare()
+        timeline.mark("graphs")
         info = WorkerInfo(
             max_total_tokens=ledger.num_tokens,
             max_running_requests=max_running,

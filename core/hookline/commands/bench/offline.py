@@ -71,6 +71,7 @@ def offline(
             **surroundings(loaded),
             "model": Path(engine.model_path).name,
             "scale": workloads.scale,
+            "start_timeline_s": engine.start_timeline,
             "chosen": [[path, value, reason] for path, value, reason in engine.plan.resolved],
             "workloads": [_values(workload, results) for workload, results in found],
         }
