@@ -88,7 +88,16 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         ),
         "parsers": Family(
             kinds=("reasoning_parsers", "function_call_parsers"),
-            modules=("hookline.interfaces.parsers", "hookline.text.json_stream"),
+            modules=(
+                "hookline.interfaces.parsers",
+                "hookline.formats.description",
+                "hookline.formats.parsers",
+                "hookline.formats.answer",
+                "hookline.formats.markers",
+                "hookline.formats.tape",
+                "hookline.formats.values",
+                "hookline.text.json_stream",
+            ),
         ),
         "poolers": Family(kinds=("poolers",), modules=("hookline.interfaces.pooling",)),
         "scheduling": Family(kinds=("schedulers", "schedule_policies"), modules=("hookline.interfaces.scheduling",)),

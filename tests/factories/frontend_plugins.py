@@ -54,8 +54,8 @@ class PipeReasoningParser(ReasoningParser):
 class AtCallParser(FunctionCallParser):
     """ "@name;" is a call of that name, if it is one of the tools."""
 
-    def __init__(self, tools: Any) -> None:
-        super().__init__(tools)
+    def __init__(self, tools: Any, **options: Any) -> None:
+        super().__init__(tools, **options)
         self._text = ""
         self._count = 0
 

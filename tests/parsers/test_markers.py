@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
+from hookline.formats.markers import Markers
 from hookline.testkit.splits import cut, fragments
-from hookline_parsers.markers import Markers
 
 
 def _read(markers: Markers, pieces: list[str]) -> list[str]:

@@ -89,6 +89,7 @@ OPTIONS = {
     "output": [
         "reasoning_parser",
         "tool_call_parser",
+        "unknown_functions",
         "stream_interval",
     ],
     "lora": [

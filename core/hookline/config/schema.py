@@ -170,6 +170,9 @@ class OutputConfig(Section):
 
     reasoning_parser: str | None = Field("auto", description="reasoning parser; null: none")
     tool_call_parser: str | None = Field("auto", description="tool-call parser; null: none")
+    unknown_functions: Literal["call", "content"] = Field(
+        "call", description="what a call to a function that the request does not list is"
+    )
     stream_interval: int = Field(1, ge=1, description="tokens per streamed chunk")
 
 

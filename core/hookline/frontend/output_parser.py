@@ -12,6 +12,7 @@ from hookline.interfaces.parsers import (
     ReasoningContext,
     ReasoningDelta,
     ReasoningParser,
+    UnknownFunctions,
 )
 from hookline.plugins.plan import PluginPlan
 
@@ -57,6 +58,7 @@ def build_output_parser(
     tools: Sequence[Mapping[str, Any]] = (),
     template_kwargs: Mapping[str, Any] | None = None,
     separate_reasoning: bool = True,
+    unknown_functions: UnknownFunctions = "call",
 ) -> ComposedOutputParser:
     """The parsers that the plan chose, for one choice.
 
@@ -73,5 +75,5 @@ def build_output_parser(
         reasoning = plan.load(chosen[0])(context)
     chosen = plan.of_kind("function_call_parsers")
     if chosen and tools:
-        calls = plan.load(chosen[0])(tools)
+        calls = plan.load(chosen[0])(tools, unknown_functions=unknown_functions)
     return ComposedOutputParser(reasoning, calls)

@@ -86,6 +86,7 @@ class EngineServing:
             tools=tools,
             template_kwargs=template_kwargs,
             separate_reasoning=separate_reasoning,
+            unknown_functions=self.config.output.unknown_functions,
         )
 
     async def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:

@@ -13,9 +13,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from hookline.interfaces.spec import Spec
+
+#: What becomes of a call to a function that the request does not list: "call", so that the caller can answer the
+#: model, or "content", word for word as the model wrote it.
+UnknownFunctions = Literal["call", "content"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,10 +104,15 @@ class ReasoningParser(ABC):
 
 
 class FunctionCallParser(ABC):
-    """Finds tool calls in content. ``tools`` are the request's OpenAI tool objects."""
+    """Finds tool calls in content. ``tools`` are the request's OpenAI tool objects.
 
-    def __init__(self, tools: Sequence[Mapping[str, Any]]) -> None:
+    A call to a function that they do not list stays a call with ``unknown_functions`` "call", and is content with
+    "content".
+    """
+
+    def __init__(self, tools: Sequence[Mapping[str, Any]], *, unknown_functions: UnknownFunctions = "call") -> None:
         self.tools = tools
+        self.unknown_functions = unknown_functions
 
     @abstractmethod
     def feed(self, text: str) -> FunctionCallDelta:

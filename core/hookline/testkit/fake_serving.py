@@ -239,7 +239,9 @@ class FakeServing:
             reasoning = _parser(ReasoningParserSpec, self.reasoning_parser)(context)
         calls: FunctionCallParser | None = None
         if self.function_call_parser is not None and tools:
-            calls = _parser(FunctionCallParserSpec, self.function_call_parser)(tools)
+            calls = _parser(FunctionCallParserSpec, self.function_call_parser)(
+                tools, unknown_functions=self.config.output.unknown_functions
+            )
         return ComposedOutputParser(reasoning, calls)
 
     async def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:

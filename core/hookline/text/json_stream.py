@@ -221,3 +221,20 @@ class JsonObjectScanner:
         if not self._literal:
             self._value_ended()
         return position + 1
+
+
+class JsonValueScanner(JsonObjectScanner):
+    """The same for one JSON value of any kind: the keys of its pieces are "".
+
+    "done" means behind the last character of the value; what follows was not read. A number at the end of the
+    text may go on, so it stays "open".
+    """
+
+    def __init__(self, *, max_depth: int = 128) -> None:
+        super().__init__(max_depth=max_depth + 1)
+        super().feed('{"":')
+
+    def _value_ended(self) -> None:
+        super()._value_ended()
+        if len(self._stack) == 1:
+            self.status = "done"

@@ -53,8 +53,8 @@ class CallSuite(FunctionCallParserSuite):
 class Buffer(FunctionCallParser):
     """Right but for what the subclasses break: a call counts once it is whole."""
 
-    def __init__(self, tools: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(tools)
+    def __init__(self, tools: Sequence[Mapping[str, Any]], **options: Any) -> None:
+        super().__init__(tools, **options)
         self.text = ""
         self.num_calls = 0
 

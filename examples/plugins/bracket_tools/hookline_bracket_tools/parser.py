@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from hookline.interfaces.parsers import FunctionCallDelta, FunctionCallParser, ToolCallDelta
+from hookline.interfaces.parsers import FunctionCallDelta, FunctionCallParser, ToolCallDelta, UnknownFunctions
 from hookline.text.json_stream import JsonObjectScanner
 
 OPEN, CLOSE = "[[call ", "]]"
@@ -24,8 +24,9 @@ class BracketCallParser(FunctionCallParser):
     closing brackets may be missing. White space between a call and its brackets is dropped, all other is kept.
     """
 
-    def __init__(self, tools: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(tools)
+    def __init__(self, tools: Sequence[Mapping[str, Any]], *, unknown_functions: UnknownFunctions = "call") -> None:
+        super().__init__(tools, unknown_functions=unknown_functions)
+        self._names = {tool["function"]["name"] for tool in tools}
         self._place: Literal["text", "head", "arguments", "behind"] = "text"
         #: Text that was read and not understood yet.
         self._held = ""
@@ -74,7 +75,7 @@ class BracketCallParser(FunctionCallParser):
         name = _HEAD.fullmatch(head) if len(head) <= _MAX_HEAD else None
         if not brace and len(head) <= _MAX_HEAD and _HEAD_SO_FAR.fullmatch(head):
             return False
-        if not brace or name is None:
+        if not brace or name is None or (self.unknown_functions == "content" and name[1] not in self._names):
             self._content.append(OPEN)
             self._place = "text"
             return True

@@ -1,13 +1,21 @@
-"""Qwen25Parser: the tool calls of Qwen2.5 and Qwen3."""
+"""Calls as JSON objects between tags: Qwen2.5, Qwen3, Hermes."""
 
 from __future__ import annotations
 
-from hookline_parsers.function_call.tagged_json import TaggedJsonParser
+from hookline.formats.description import Block, CallFormat, JsonCall, WrittenCalls
+from hookline.formats.parsers import DescribedCallParser
 
 
-class Qwen25Parser(TaggedJsonParser):
-    """``<tool_call>\\n{"name": "f", "arguments": {...}}\\n</tool_call>``, repeated."""
+class Qwen25Parser(DescribedCallParser):
+    """``<tool_call>\\n{"name": "f", "arguments": {...}}\\n</tool_call>``, repeated.
 
-    open_tag = "<tool_call>"
-    close_tag = "</tool_call>"
-    arguments_keys = ("arguments", "parameters")
+    The chat templates at https://huggingface.co/Qwen/Qwen2.5-7B-Instruct, /Qwen/Qwen3-8B and
+    /NousResearch/Hermes-3-Llama-3.1-8B, whose card calls it the Hermes format.
+    """
+
+    form = CallFormat(
+        blocks=(Block(open=("<tool_call>",), call=JsonCall(), close=("</tool_call>",)),),
+        written=WrittenCalls(
+            call_open='<tool_call>\n{"name": "{name}", "arguments": ', call_close="}\n</tool_call>", separator="\n"
+        ),
+    )

@@ -1,104 +1,44 @@
-"""ThinkParser: reasoning between tags."""
+"""Reasoning between ``<think>`` and ``</think>``.
+
+What differs between the families is who writes the opening tag. Where the chat template does, the prompt's end
+shows it, and one description serves them all; where neither need do it, output begins as reasoning.
+"""
 
 from __future__ import annotations
 
-from hookline.interfaces.parsers import ReasoningContext, ReasoningDelta, ReasoningParser
-from hookline_parsers.markers import Markers
+from hookline.formats.description import ReasoningFormat
+from hookline.formats.parsers import DescribedReasoningParser
 
-_SPACE = " \t\n\r"
+_OPEN, _CLOSE = "<think>", "</think>"
 
 
-class ThinkParser(ReasoningParser):
-    """Splits ``<think>reasoning</think>content``.
+class ThinkParser(DescribedReasoningParser):
+    """``<think>reasoning</think>content``, written by the model or opened by the chat template.
 
-    The reasoning has begun before the first token when the chat template ends in an open tag. There may be
-    several blocks. White space, the same for whole answers and streams:
-
-    - around each block of reasoning it is dropped, and blocks are joined by one line break;
-    - behind a closing tag it is dropped, and before an opening tag too unless content came before it;
-    - everything else is kept.
-
-    Output that ends inside a block is reasoning. A closing tag outside of a block is content.
+    The chat templates at https://huggingface.co/Qwen/Qwen3-8B, /zai-org/GLM-4.5, /internlm/Intern-S1 and
+    /deepseek-ai/DeepSeek-V3.1 leave the tag to the model, or write an empty or a closed block to switch reasoning
+    off; that of V3.1 opens it when ``thinking`` is set.
     """
 
-    open_tag = "<think>"
-    close_tag = "</think>"
+    form = ReasoningFormat(open=_OPEN, close=_CLOSE)
 
-    def __init__(self, context: ReasoningContext) -> None:
-        super().__init__(context)
-        self._markers = Markers(self.open_tag, self.close_tag)
-        self._is_reasoning = context.prompt_tail.rstrip(_SPACE).endswith(self.open_tag)
-        #: Text that may be the start of a tag.
-        self._held = ""
-        #: White space that is given only if text of the same kind follows.
-        self._space = ""
-        #: Nothing of the current stretch was given yet, and its leading white space is dropped.
-        self._is_fresh = self._is_reasoning
-        self._has_reasoning = False
-        self._has_content = False
-        self._reasoning: list[str] = []
-        self._content: list[str] = []
 
-    def feed(self, text: str) -> ReasoningDelta:
-        rest = self._held + text
-        while True:
-            before, marker, rest = self._markers.split(rest)
-            self._put(before)
-            if marker is None:
-                break
-            self._pass(marker)
-        self._held = rest
-        return self._take()
+class OpenThinkParser(DescribedReasoningParser):
+    """The same, of models that always reason: what comes before ``</think>`` is reasoning.
 
-    def finish(self) -> ReasoningDelta:
-        self._put(self._held)
-        if not self._is_reasoning:
-            self._content.append(self._space)
-        self._held = self._space = ""
-        return self._take()
+    The chat templates at https://huggingface.co/Qwen/Qwen3-235B-A22B-Thinking-2507, /stepfun-ai/step3 and
+    /MiniMaxAI/MiniMax-M2 end in ``<think>``. So does the newer one at /deepseek-ai/DeepSeek-R1; with the older one
+    the model writes the tag, or leaves it out.
+    """
 
-    def _pass(self, tag: str) -> None:
-        opens = tag == self.open_tag
-        if opens and self._is_reasoning:
-            # The model repeats the tag that the template wrote.
-            return
-        if not opens and not self._is_reasoning:
-            self._put(tag)
-            return
-        self._is_reasoning = opens
-        self._is_fresh = True
-        self._space = ""
+    form = ReasoningFormat(open=_OPEN, close=_CLOSE, starts_open=True)
 
-    def _put(self, text: str) -> None:
-        if self._is_fresh:
-            text = text.lstrip(_SPACE)
-        if not text:
-            return
-        if self._is_reasoning:
-            self._put_reasoning(text)
-        else:
-            self._put_content(text)
-        self._is_fresh = False
 
-    def _put_reasoning(self, text: str) -> None:
-        body = text.rstrip(_SPACE)
-        if body:
-            separator = "\n" if self._is_fresh and self._has_reasoning else ""
-            self._reasoning.append(separator + self._space + body)
-            self._has_reasoning = True
-            self._space = ""
-        self._space += text[len(body) :]
+class KimiK2ThinkParser(DescribedReasoningParser):
+    """The same, where calls of functions may end the reasoning without a closing tag.
 
-    def _put_content(self, text: str) -> None:
-        self._space += text
-        # White space before any content is given only once it is clear that no block follows it.
-        if self._has_content or text.lstrip(_SPACE):
-            self._content.append(self._space)
-            self._has_content = True
-            self._space = ""
+    The chat template and the tool-call guide at https://huggingface.co/moonshotai/Kimi-K2-Thinking: the model writes
+    both tags, and a section of calls may follow reasoning at once.
+    """
 
-    def _take(self) -> ReasoningDelta:
-        delta = ReasoningDelta("".join(self._reasoning), "".join(self._content))
-        self._reasoning.clear()
-        self._content.clear()
-        return delta
+    form = ReasoningFormat(open=_OPEN, close=_CLOSE, ends_before=("<|tool_calls_section_begin|>",))

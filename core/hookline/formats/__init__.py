@@ -1,0 +1,1 @@
+"""Output formats as data, and the engine that reads them from text that arrives in pieces."""
