@@ -64,7 +64,7 @@ def test_values_outside_bounds_are_refused_by_name(field: str, value: Any) -> No
 def test_only_one_grammar_may_be_given() -> None:
     assert SamplingParams(regex="a").grammar == ("regex", "a")
     assert SamplingParams().grammar is None
-    with pytest.raises(RequestError, match="only one of json_schema, regex, ebnf, structural_tag"):
+    with pytest.raises(RequestError, match="only one of json_schema, json_object, regex, ebnf, choice, structural_tag"):
         SamplingParams(regex="a", ebnf="b")
 
 

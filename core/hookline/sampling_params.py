@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ MAX_CHOICES = 128
 _GREEDY_BELOW = 1e-6
 #: Bound of integers that have no other: they travel and are stored in fixed width.
 _MAX_INT = 2**31 - 1
-_GRAMMAR_FIELDS = ("json_schema", "regex", "ebnf", "structural_tag")
+_GRAMMAR_FIELDS = ("json_schema", "json_object", "regex", "ebnf", "choice", "structural_tag")
+#: The source of the kind "json_object".
+_ANY_OBJECT = '{"type": "object"}'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +52,14 @@ class SamplingParams:
     stop_token_ids: tuple[int, ...] = ()
     #: Independent choices for one prompt.
     n: int = 1
-    #: At most one of the four grammar fields. JSON schema as text.
+    #: At most one of the six grammar fields. JSON schema as text.
     json_schema: str | None = None
+    #: Any JSON object; ``False`` is as good as ``None``.
+    json_object: bool | None = None
     regex: str | None = None
     ebnf: str | None = None
+    #: The output is one of these texts.
+    choice: tuple[str, ...] | None = None
     structural_tag: str | None = None
     #: Ignores the model's end-of-sequence tokens only; stop_token_ids still work.
     ignore_eos: bool = False
@@ -75,8 +82,19 @@ class SamplingParams:
         _set(self, "stop_token_ids", _ids("stop_token_ids", self.stop_token_ids))
         if self.logit_bias is not None:
             _set(self, "logit_bias", _bias(self.logit_bias))
+        self._check_grammars()
         self._check_lengths()
         self._check_ranges()
+
+    def _check_grammars(self) -> None:
+        if self.json_object is not None:
+            if not isinstance(self.json_object, bool):
+                raise RequestError(
+                    f"json_object must be true or false, not {self.json_object!r:.40}", param="json_object"
+                )
+            _set(self, "json_object", self.json_object or None)
+        if self.choice is not None:
+            _set(self, "choice", _choices(self.choice))
         grammars = [name for name in _GRAMMAR_FIELDS if getattr(self, name) is not None]
         if len(grammars) > 1:
             raise RequestError(
@@ -118,6 +136,10 @@ class SamplingParams:
     @property
     def grammar(self) -> tuple[str, str] | None:
         """(kind, source) of the grammar that constrains the output, if any."""
+        if self.json_object:
+            return "json_object", _ANY_OBJECT
+        if self.choice is not None:
+            return "choice", json.dumps(self.choice, ensure_ascii=False)
         for kind in _GRAMMAR_FIELDS:
             source = getattr(self, kind)
             if source is not None:
@@ -164,6 +186,15 @@ def _strings(name: str, value: object) -> tuple[str, ...]:
                 f"each entry of {name} must have 1 to {MAX_STOP_LENGTH} characters, not {len(item)}", param=name
             )
     return tuple(items)
+
+
+def _choices(value: object) -> tuple[str, ...]:
+    items = value if isinstance(value, (list, tuple)) else ()
+    if not items or not all(isinstance(item, str) and item for item in items):
+        raise RequestError(
+            f"choice must be a list of texts, at least one, and none of them empty, not {value!r:.80}", param="choice"
+        )
+    return tuple(dict.fromkeys(items))
 
 
 def _ids(name: str, value: object) -> tuple[int, ...]:

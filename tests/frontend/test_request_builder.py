@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -193,8 +194,16 @@ def test_good_sampling_values_pass(builder: RequestBuilder) -> None:
 
 
 def test_unsupported_grammar_names_the_backend_and_what_it_takes(builder: RequestBuilder) -> None:
-    with pytest.raises(RequestError, match=r"'fake' \(supported: json_schema, regex\)"):
+    with pytest.raises(RequestError, match=r"this server \('fake': json_schema, regex\)$"):
         builder.build(_request(params={"ebnf": "x"}))
+
+
+def test_unsupported_grammar_names_the_installed_backends_that_take_it(checkpoint: Path, tokenizer: Tokenizer) -> None:
+    able = chosen("grammar_backends", "able", "none:none", details={"kinds": ["ebnf"]})
+    plan = make_plan(checkpoint, plugins=[_GRAMMAR])
+    plan = msgspec.structs.replace(plan, plugins=msgspec.structs.replace(plan.plugins, spare=[able]))
+    with pytest.raises(RequestError, match=r"installed too, and able: able \(grammar.grammar_backend\)"):
+        RequestBuilder(plan, tokenizer).build(_request(params={"ebnf": "x"}))
 
 
 def test_grammar_without_backend_says_so(checkpoint: Path, tokenizer: Tokenizer) -> None:

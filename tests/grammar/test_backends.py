@@ -1,4 +1,4 @@
-"""What the suite of the testkit leaves open and both shipped backends do alike."""
+"""What the suite of the testkit leaves open and the shipped backends do alike."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from hookline.interfaces.grammar import GrammarBackend
 from hookline.testkit.grammar_walks import accepts, allowed, environment
 from hookline.testkit.vocabularies import byte_level
 from hookline.text.tokenizer import Tokenizer
+from hookline_grammar.llguidance import LLGuidanceBackend
 from hookline_grammar.options import GrammarOptions
 from hookline_grammar.outlines import OutlinesBackend
 from hookline_grammar.plugin import PLUGIN, hookline_grammar_backends
 from hookline_grammar.xgrammar import XGrammarBackend
 
-TARGETS: dict[str, type[GrammarBackend]] = {"xgrammar": XGrammarBackend, "outlines": OutlinesBackend}
+TARGETS: dict[str, type[GrammarBackend]] = {
+    "xgrammar": XGrammarBackend,
+    "llguidance": LLGuidanceBackend,
+    "outlines": OutlinesBackend,
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +40,7 @@ def test_hook_hookline_grammar_backends() -> None:
     assert set(specs) == set(TARGETS)
     for name, target in TARGETS.items():
         assert specs[name].target == f"{target.__module__}:{target.__qualname__}"
-    assert specs["xgrammar"].priority > specs["outlines"].priority
+    assert specs["xgrammar"].priority > specs["llguidance"].priority > specs["outlines"].priority
 
 
 def test_the_mask_behind_the_end_leaves_the_end(target: type[GrammarBackend], tokenizer: Tokenizer) -> None:

@@ -18,6 +18,11 @@ class TestXgrammar(GrammarBackendSuite):
     more_bad_sources = _BEYOND
 
 
+class TestLlguidance(GrammarBackendSuite):
+    name = "llguidance"
+    more_bad_sources = _BEYOND
+
+
 class TestOutlines(GrammarBackendSuite):
     name = "outlines"
     more_bad_sources = _BEYOND

@@ -142,7 +142,7 @@ def test_lengths_count_characters_and_keep_the_document_valid(
 
 @pytest.mark.parametrize("limits", [{"minLength": -1}, {"maxLength": "x"}, {"minLength": 3, "maxLength": 2}])
 def test_impossible_lengths_are_refused(backend: XGrammarBackend, limits: dict[str, object]) -> None:
-    with pytest.raises(RequestError, match="json_schema does not compile: minLength"):
+    with pytest.raises(RequestError, match="json_schema does not compile with xgrammar: minLength"):
         backend.compile("json_schema", json.dumps({"type": "string", **limits}))
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from hookline.errors import RequestError
-from hookline.interfaces.grammar import GrammarEnv
+from hookline.interfaces.grammar import GrammarBackend, GrammarEnv
 from hookline.scheduler.grammar import CompileJob, GrammarCompiler
+from hookline.scheduler.grammar_chain import BackendChain, BackendLink
+from hookline.scheduler.grammar_makers import LocalMaker
 from hookline.testkit.fake_worker import expected_output
 from hookline.testkit.scheduling import EOS, VOCAB_SIZE, Harness
 from hookline.text.tokenizer import load_tokenizer
@@ -45,9 +47,14 @@ def clock() -> Clock:
 def make(backend: FakeGrammarBackend, clock: Clock) -> MakeCompiler:
     def make(**options: int) -> GrammarCompiler:
         settings = {"timeout": 30.0, "max_bytes": 1 << 20, **options}
-        return GrammarCompiler(lambda: backend, clock=clock, **settings)  # type: ignore[arg-type]
+        return GrammarCompiler(local(lambda: backend), clock=clock, **settings)  # type: ignore[arg-type]
 
     return make
+
+
+def local(make: Callable[[], GrammarBackend]) -> LocalMaker:
+    kinds = frozenset({"regex", "ebnf"})
+    return LocalMaker(BackendChain([BackendLink(name="fake", kinds=kinds, make=make)]))
 
 
 def wait(done: Callable[[], bool]) -> None:
@@ -87,7 +94,7 @@ def test_the_kind_is_part_of_what_is_remembered(make: MakeCompiler, backend: Fak
 def test_kept_grammars_are_bounded_by_bytes_and_the_oldest_goes(
     make: MakeCompiler, backend: FakeGrammarBackend
 ) -> None:
-    compiler = make(max_bytes=3500)
+    compiler = make(max_bytes=4000)
     for source in ("3", "4", "5"):
         result(compiler, compiler.request("regex", source))
     result(compiler, compiler.request("regex", "3"))
@@ -126,7 +133,7 @@ def test_a_backend_that_cannot_be_made_is_a_server_error(clock: Clock) -> None:
     def broken() -> FakeGrammarBackend:
         raise ImportError("no such library")
 
-    compiler = GrammarCompiler(broken, timeout=30, max_bytes=1000, clock=clock)
+    compiler = GrammarCompiler(local(broken), timeout=30, max_bytes=1000, clock=clock)
     job = compiler.request("regex", "3")
     wait(lambda: job.is_done)
     with pytest.raises(RequestError, match="no such library") as error:
@@ -192,7 +199,7 @@ def test_bad_grammars_fail_their_requests_and_the_server_serves_on(checkpoint: P
     harness.add("good", [5], 5, regex="7 8")
     harness.add("free", [6], 5)
     outputs = harness.run()
-    for rid, words in (("bad", "regex"), ("boom", "fell over"), ("wrong kind", "does not support json_schema")):
+    for rid, words in (("bad", "regex"), ("boom", "fell over"), ("wrong kind", "supports json_schema")):
         finish = outputs[rid].finish
         assert finish is not None
         assert (finish.type, finish.status_code) == ("abort", 400)

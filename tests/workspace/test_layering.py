@@ -200,6 +200,7 @@ def test_environment_variables_are_read_in_few_places() -> None:
         "config/sources.py",  # HOOKLINE__SECTION__NAME
         "plugins/manager.py",  # HOOKLINE_SOURCE_TREE
         "processes/child_process.py",  # passed on to children
+        "scheduler/grammar_makers.py",  # likewise
         "testkit/offer_suite.py",  # likewise
         "worker/__init__.py",  # OMP_WAIT_POLICY, which the OpenMP runtime reads when torch loads
     }

@@ -84,6 +84,9 @@ OPTIONS = {
     "grammar": [
         "grammar_backend",
         "grammar_timeout",
+        "grammar_workers",
+        "grammar_memory_bytes",
+        "grammar_step_timeout",
         "grammar_cache_bytes",
     ],
     "output": [

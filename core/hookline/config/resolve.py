@@ -36,6 +36,8 @@ from hookline.plugins.resolve import Resolution, Wish, choose, refuse, resolve_t
 _CHUNK = {"cpu": 2048, "cuda": 8192}
 #: Settings whose ``null`` means "the plugin kind is not used"; the others have the word "none" for that.
 _NULLABLE = ("output.reasoning_parser", "output.tool_call_parser")
+#: Lists whose word for "none of them" is "none" too.
+_OFF_BY_WORD = ("grammar.grammar_backend",)
 
 
 def resolve_engine(
@@ -65,6 +67,7 @@ def resolve_engine(
     plugins_used = {spec.plugin for spec in chosen}
     plan = PluginPlan(
         chosen=chosen,
+        spare=[choose(offer) for answer in answers.values() for offer in answer.spare],
         source_paths=registry.source_paths,
         options={name: values for name, values in options.items() if name in plugins_used},
         config_models={
@@ -317,7 +320,7 @@ def _fill_names(draft: _Draft, answers: Mapping[str, Resolution]) -> None:
             continue
         refused = "; ".join(f"{refusal.offer.spec.name} {refusal.reasons[0]}" for refusal in answer.refusals)
         reason = f"{answer.reason} (refused: {refused})" if refused else answer.reason
-        if answer.wish.many:
+        if answer.wish.many and (answer.names or path not in _OFF_BY_WORD):
             draft.fill(path, list(answer.names), reason)
         elif answer.names:
             draft.fill(path, answer.names[0], reason)

@@ -160,8 +160,24 @@ class ScheduleConfig(Section):
 class GrammarConfig(Section):
     """Constrained output."""
 
-    grammar_backend: str = Field("auto", description="grammar backend; none switches constrained output off")
+    grammar_backend: str | list[str] = Field(
+        "auto",
+        description="grammar backends, best first; auto: all that fit; none switches constrained output off",
+    )
     grammar_timeout: float = Field(30.0, gt=0, description="seconds that compiling one grammar may take")
+    grammar_workers: int = Field(
+        2,
+        ge=0,
+        description="grammars compiled at once, each in a killable process; 0: in the scheduler's own, unprotected",
+    )
+    grammar_memory_bytes: int = Field(
+        1024 * 1024 * 1024, ge=1024 * 1024, description="memory that compiling one grammar may take"
+    )
+    grammar_step_timeout: float = Field(
+        1.0,
+        gt=0,
+        description="seconds of processor time that a grammar may take for one token, and a tenth on average",
+    )
     grammar_cache_bytes: int = Field(256 * 1024 * 1024, ge=0, description="memory for compiled grammars")
 
 

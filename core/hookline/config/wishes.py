@@ -174,13 +174,16 @@ def _ops_wish(config: HooklineConfig) -> Wish:
 
 
 def _grammar_wish(config: HooklineConfig) -> Wish:
-    backend = config.grammar.grammar_backend
+    names = _names(config.grammar.grammar_backend)
+    is_off = names in ((), (NONE,))
     if not config.model.skip_tokenizer_init:
-        return _one("grammar_backends", None if backend == NONE else backend, required=False)
-    if backend not in (AUTO, NONE):
+        setting = KIND_SETTINGS["grammar_backends"]
+        wanted = () if is_off else names
+        return Wish(kind="grammar_backends", names=wanted, setting=setting, many=True, required=False)
+    if not is_off and names != (AUTO,):
         raise ConfigError(
-            f"grammar.grammar_backend is '{backend}', but with model.skip_tokenizer_init there is no tokenizer to "
-            "follow a grammar with; use 'none'"
+            f"grammar.grammar_backend is '{', '.join(names)}', but with model.skip_tokenizer_init there is no tokenizer "
+            "to follow a grammar with; use 'none'"
         )
     return Wish(kind="grammar_backends", names=(), setting="model.skip_tokenizer_init")
 

@@ -13,7 +13,7 @@ from hookline.config.model_config import ModelConfig
 from hookline.errors import ContextLengthError, PluginError, RequestError
 from hookline.interfaces.logits import LogitsProcessor
 from hookline.messages.requests import LogprobRequest, PoolingRequest
-from hookline.plugins.plan import PluginPlan
+from hookline.plugins.plan import ChosenSpec, PluginPlan
 from hookline.sampling_params import SamplingParams
 from hookline.text.stop_regex import StopRegex
 
@@ -162,13 +162,8 @@ class RequestChecks:
             raise RequestError(
                 f"{kind} is not available: this server runs without a grammar backend (grammar_backend)", param=kind
             )
-        kinds = backends[0].details.get("kinds", [])
-        if kind not in kinds:
-            raise RequestError(
-                f"{kind} is not supported by the grammar backend '{backends[0].name}' "
-                f"(supported: {', '.join(sorted(kinds)) or 'none'})",
-                param=kind,
-            )
+        if not any(kind in spec.details.get("kinds", []) for spec in backends):
+            raise RequestError(self._no_backend_for(kind, backends), param=kind)
         if not isinstance(source, str):
             raise RequestError(f"{kind} must be text, not {type(source).__name__}", param=kind)
         if len(source) > MAX_GRAMMAR_CHARS:
@@ -177,6 +172,12 @@ class RequestChecks:
             )
         if kind == "json_schema":
             _check_schema(source)
+
+    def _no_backend_for(self, kind: str, backends: Sequence[ChosenSpec]) -> str:
+        loaded = "; ".join(f"'{spec.name}': {', '.join(spec.details.get('kinds', [])) or 'none'}" for spec in backends)
+        able = [spec.name for spec in self._plan.spare if kind in spec.details.get("kinds", [])]
+        way_out = f"; installed too, and able: {', '.join(able)} (grammar.grammar_backend)" if able else ""
+        return f"{kind} is not supported by the grammar backends of this server ({loaded}){way_out}"
 
     def _processor(self, name: str) -> LogitsProcessor:
         if name not in self._processors:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from hookline.errors import RequestError
 from hookline.interfaces.spec import Spec
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 class GrammarBackendSpec(Spec):
     """A grammar backend. ``target`` is a subclass of ``GrammarBackend``, called with a ``GrammarEnv``.
 
-    ``kinds`` are the grammar fields of SamplingParams that it compiles: "json_schema", "regex", "ebnf",
-    "structural_tag".
+    ``kinds`` are the grammar fields of SamplingParams that it compiles: "json_schema", "json_object", "regex",
+    "ebnf", "choice", "structural_tag".
     """
 
     kind: ClassVar[str] = "grammar_backends"
@@ -34,6 +35,15 @@ class GrammarBackendSpec(Spec):
     )
 
     kinds: frozenset[str] = frozenset()
+
+
+class UnsupportedGrammarError(RequestError):
+    """The source says something that this backend does not enforce, although it may be right.
+
+    The next loaded backend that supports the kind is asked; if none is left, this is the request's error.
+    """
+
+    code = "unsupported_grammar"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +71,20 @@ class CompiledGrammar(ABC):
         """Memory that it takes, roughly: the cache of compiled grammars is bounded by the sum."""
         return 64 * 1024
 
+    def pack(self) -> bytes:
+        """The grammar as bytes for ``GrammarBackend.unpack``, on its way out of the process that compiled it.
+
+        Empty (the default): it cannot travel, and is compiled once more where it is used.
+        """
+        return b""
+
 
 class GrammarMatcher(ABC):
-    """The state of one request in its grammar. Used from the scheduler's thread only."""
+    """The state of one request in its grammar. Used from the scheduler's thread only.
+
+    A step (``accept_token`` or ``fill_bitmask``) that takes more than ``grammar.grammar_step_timeout`` of processor
+    time ends the request. A ``RequestError`` ends it with that error, any other exception with status 500.
+    """
 
     @abstractmethod
     def accept_token(self, token_id: int) -> bool:
@@ -84,11 +105,26 @@ class GrammarMatcher(ABC):
 
 
 class GrammarBackend(ABC):
-    """Compiles grammars. Made once in the scheduler process; ``compile`` is called from a worker thread."""
+    """Compiles grammars. Made in a process of its own, of which every ``compile`` gets a fork: it may be killed
+    there, and nothing that it leaves behind is seen again. No thread may run once the backend is made. Made in the
+    scheduler process too, where ``unpack`` is called from worker threads.
+
+    ``source`` is the grammar's text. Of the kind "json_object" it is the schema ``{"type": "object"}``, of "choice"
+    a JSON array of texts, none of them empty.
+    """
 
     def __init__(self, env: GrammarEnv) -> None:
         self.env = env
 
     @abstractmethod
     def compile(self, kind: str, source: str) -> CompiledGrammar:
-        """Compile; raises ``RequestError`` that says what is wrong with ``source``. May take seconds."""
+        """Compile; may take seconds, up to ``grammar.grammar_timeout``.
+
+        Raises ``RequestError`` that says what is wrong with ``source``, ``UnsupportedGrammarError`` for what another
+        backend might enforce. Called from several threads at once where ``grammar.grammar_workers`` is 0.
+        """
+
+    def unpack(self, kind: str, source: str, packed: bytes) -> CompiledGrammar:
+        """The grammar that another process compiled; ``packed`` is what ``pack`` gave there."""
+        assert not packed, "override unpack where pack is overridden"
+        return self.compile(kind, source)

@@ -36,6 +36,8 @@ class PluginPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Everything chosen, in order of preference within a kind."""
 
     chosen: list[ChosenSpec] = []
+    #: What would have fitted too and was not needed: errors name it.
+    spare: list[ChosenSpec] = []
     #: Folders of a source tree that counts as installed; put first on sys.path in children.
     source_paths: list[str] = []
     #: Options of each plugin, checked by its config model: plugin -> plain values.

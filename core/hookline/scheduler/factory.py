@@ -13,7 +13,6 @@ from hookline.cache.pools import ReqToTokenPool
 from hookline.cache.radix_cache import RadixCache
 from hookline.config.model_config import ModelConfig
 from hookline.errors import PluginError
-from hookline.interfaces.grammar import GrammarBackend, GrammarEnv
 from hookline.interfaces.scheduling import BatchScheduler, SchedulerEnv
 from hookline.scheduler.adapters import AdapterTable
 from hookline.scheduler.checks import LedgerCheck
@@ -21,6 +20,9 @@ from hookline.scheduler.control import Control
 from hookline.scheduler.execution import Execution
 from hookline.scheduler.finisher import Finisher
 from hookline.scheduler.grammar import GrammarCompiler, GrammarGates
+from hookline.scheduler.grammar_chain import BackendChain, backend_links
+from hookline.scheduler.grammar_host import HostSetup
+from hookline.scheduler.grammar_makers import GrammarMaker, HostedMaker, LocalMaker
 from hookline.scheduler.inbox import Inbox
 from hookline.scheduler.intake import Intake, IntakeLimits
 from hookline.scheduler.kv_ledger import KVLedger
@@ -75,7 +77,7 @@ def build_scheduler(
     counters = Counters()
     outbox = Outbox(sender)
     tokenizer = None if config.model.skip_tokenizer_init else cache(partial(load_tokenizer, plan.tokenizer_path))
-    gates = _grammar_gates(plan.plugins, config, tokenizer, model.eos_token_ids, info.vocab_size)
+    gates = _grammar_gates(plan, config, tokenizer, model.eos_token_ids, info.vocab_size)
     waits = WaitRoom([gates, *gate_sources], hold_sources)
     adapters = AdapterTable(worker, config.lora.max_loras)
     finisher = Finisher(roster, waits, ledger, adapters, outbox)
@@ -174,33 +176,35 @@ def _made(plugins: PluginPlan, spec: ChosenSpec, argument: Any) -> Any:
 
 
 def _grammar_gates(
-    plugins: PluginPlan,
+    plan: EnginePlan,
     config: HooklineConfig,
     tokenizer: Callable[[], Tokenizer] | None,
     end_token_ids: tuple[int, ...],
     vocab_size: int,
 ) -> GrammarGates:
-    chosen = plugins.of_kind("grammar_backends")
-    if not chosen:
+    specs = plan.plugins.of_kind("grammar_backends")
+    if not specs:
         return GrammarGates(None, missing="a grammar backend (grammar.grammar_backend)")
     if tokenizer is None:
         return GrammarGates(None, missing="a tokenizer (skip_tokenizer_init)")
-    spec = chosen[0]
-    # Its vocabulary is read for the first constrained request; but a backend that does not load stops the start.
-    plugins.load(spec)
-
-    def make() -> GrammarBackend:
-        """Runs in a compiling thread, for the first constrained request."""
-        env = GrammarEnv(
-            tokenizer=tokenizer(),
+    section = config.grammar
+    # The vocabulary is read for the first constrained request; but a backend that does not load stops the start.
+    chain = BackendChain(backend_links(plan.plugins, specs, tokenizer, vocab_size, end_token_ids))
+    maker: GrammarMaker = LocalMaker(chain)
+    if section.grammar_workers:
+        setup = HostSetup(
+            plugins=plan.plugins,
+            tokenizer_path=plan.tokenizer_path,
             vocab_size=vocab_size,
             end_token_ids=end_token_ids,
-            options=plugins.options_of(spec),
+            timeout=section.grammar_timeout,
+            max_bytes=section.grammar_memory_bytes,
         )
-        backend: GrammarBackend = _made(plugins, spec, env)
-        return backend
-
+        maker = HostedMaker(chain, setup)
     compiler = GrammarCompiler(
-        make, timeout=config.grammar.grammar_timeout, max_bytes=config.grammar.grammar_cache_bytes
+        maker,
+        timeout=section.grammar_timeout,
+        max_bytes=section.grammar_cache_bytes,
+        num_threads=section.grammar_workers or 1,
     )
-    return GrammarGates(compiler, kinds=frozenset(spec.details.get("kinds", ())), backend_name=spec.name)
+    return GrammarGates(compiler, chain, step_timeout=section.grammar_step_timeout)

@@ -10,10 +10,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hookline.errors import RequestError
+from hookline.scheduler.grammar_steps import BoundedMatcher
 from hookline.scheduler.waits import Gate
 
 if TYPE_CHECKING:
-    from hookline.interfaces.grammar import CompiledGrammar, GrammarBackend
+    from hookline.interfaces.grammar import CompiledGrammar
+    from hookline.scheduler.grammar_chain import BackendChain
+    from hookline.scheduler.grammar_makers import GrammarMaker
     from hookline.scheduler.req import Req
 
 log = logging.getLogger(__name__)
@@ -25,13 +28,30 @@ _FAILURE_BYTES = 256
 class CompileJob:
     """One grammar on its way. Written by the compiling thread, then read by the scheduler's."""
 
-    __slots__ = ("error", "grammar", "is_done", "is_stuck", "key", "num_bytes", "num_waiting", "started_at")
+    __slots__ = (
+        "error",
+        "give_up",
+        "grammar",
+        "is_done",
+        "is_given_up",
+        "is_stuck",
+        "key",
+        "num_bytes",
+        "num_waiting",
+        "queued_at",
+        "started_at",
+    )
 
-    def __init__(self, kind: str, source: str) -> None:
+    def __init__(self, kind: str, source: str, queued_at: float) -> None:
         self.key = (kind, source)
         self.num_waiting = 0
+        self.queued_at = queued_at
         self.started_at: float | None = None
         self.is_stuck = False
+        #: Nobody waits for it any more: what comes of it is dropped.
+        self.is_given_up = False
+        #: Has its compilation killed, where that can be done.
+        self.give_up: Callable[[], None] | None = None
         #: Set last, when one of the two below is.
         self.is_done = False
         self.grammar: CompiledGrammar | None = None
@@ -42,14 +62,14 @@ class CompileJob:
 class GrammarCompiler:
     """Compiles in ``num_threads`` threads that live while there is work.
 
-    A thread cannot be stopped. One whose grammar takes longer than ``timeout`` is given up and replaced, at
-    most ``max_stuck`` times over; the grammar's requests fail, and so do later ones of the same grammar
-    until the thread comes back.
+    A thread cannot be stopped. One whose grammar takes longer than ``timeout`` and the maker's grace is given up
+    and replaced, at most ``max_stuck`` times over; the grammar's requests fail, and so do later ones of the same
+    grammar until the thread comes back. A grammar that waits longer than ``timeout`` for a thread fails too.
     """
 
     def __init__(
         self,
-        make_backend: Callable[[], GrammarBackend],
+        maker: GrammarMaker,
         *,
         timeout: float,
         max_bytes: int,
@@ -57,18 +77,18 @@ class GrammarCompiler:
         max_stuck: int = 8,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._make_backend = make_backend
+        self._maker = maker
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._num_threads = num_threads
         self._max_stuck = max_stuck
         self._clock = clock
-        self._backend: GrammarBackend | None = None
-        self._backend_lock = threading.Lock()
         self._lock = threading.Lock()
         # Under the lock: the queue and the number of threads.
         self._queue: deque[CompileJob] = deque()
         self._num_alive = 0
+        #: When the maker was ready: what waited for that was not kept waiting by other grammars.
+        self._ready_at: float | None = None
         #: Threads append, the scheduler's thread takes.
         self._finished: deque[CompileJob] = deque()
         # The scheduler's thread only, from here on.
@@ -86,7 +106,7 @@ class GrammarCompiler:
             return job
         job = self._under_way.get((kind, source))
         if job is None:
-            job = self._under_way[kind, source] = CompileJob(kind, source)
+            job = self._under_way[kind, source] = CompileJob(kind, source, self._clock())
             with self._lock:
                 self._queue.append(job)
             self._start_thread()
@@ -102,7 +122,10 @@ class GrammarCompiler:
                     str(job.error), param=job.error.param, code=job.error.code, status_code=job.error.status_code
                 )
             return job.grammar
-        if not job.is_stuck and job.started_at is not None and self._clock() - job.started_at > self._timeout:
+        if job.started_at is None:
+            self._check_queue(job)
+            return None
+        if not job.is_stuck and self._clock() - job.started_at > self._timeout + self._maker.grace:
             job.is_stuck = True
             self._num_stuck += 1
             log.warning("a %s grammar of %d characters compiles too long", job.key[0], len(job.key[1]))
@@ -111,21 +134,21 @@ class GrammarCompiler:
             raise RequestError(
                 f"{job.key[0]} did not compile within {self._timeout:g} s; simplify it", param=job.key[0]
             )
-        if job.started_at is None and self._num_stuck > self._max_stuck:
-            raise RequestError(
-                "too many grammars are being compiled; try again later", code="overloaded", status_code=503
-            )
         return None
 
     def leave(self, job: CompileJob) -> None:
-        """A waiting request has ended; a grammar that nobody waits for any more is not begun."""
+        """A waiting request has ended; a grammar that nobody waits for any more is not begun, or given up."""
         job.num_waiting -= 1
-        if job.num_waiting > 0 or job.is_done:
+        if job.num_waiting > 0 or job.is_done or job.is_stuck or job.is_given_up:
             return
         with self._lock:
-            if job.started_at is None and job in self._queue:
+            job.is_given_up = True
+            if job in self._queue:
                 self._queue.remove(job)
-                del self._under_way[job.key]
+            give_up = job.give_up
+        del self._under_way[job.key]
+        if give_up is not None:
+            give_up()
 
     def clear(self) -> None:
         """Forget all kept results."""
@@ -133,13 +156,26 @@ class GrammarCompiler:
         self._kept.clear()
         self._kept_bytes = 0
 
+    def _check_queue(self, job: CompileJob) -> None:
+        ready_at = self._ready_at
+        waited = 0.0 if ready_at is None else self._clock() - max(job.queued_at, ready_at)
+        if self._num_stuck > self._max_stuck or waited > self._timeout:
+            raise RequestError(
+                "too many grammars are being compiled; try again later", code="overloaded", status_code=503
+            )
+
     def _collect(self) -> None:
         """Keep what threads have finished."""
         while self._finished:
             job = self._finished.popleft()
-            del self._under_way[job.key]
             if job.is_stuck:
                 self._num_stuck -= 1
+            if job.is_given_up:
+                continue
+            del self._under_way[job.key]
+            if job.error is not None and job.error.status_code >= 500:
+                # Not the grammar's fault: another try may go well.
+                continue
             self._kept[job.key] = job
             self._kept_bytes += job.num_bytes
         while self._kept_bytes > self._max_bytes and self._kept:
@@ -157,6 +193,7 @@ class GrammarCompiler:
         threading.Thread(target=self._work, name="grammar-compiler", daemon=True).start()
 
     def _work(self) -> None:
+        failure = self._prepare()
         while True:
             with self._lock:
                 if not self._queue:
@@ -164,16 +201,42 @@ class GrammarCompiler:
                     return
                 job = self._queue.popleft()
                 job.started_at = self._clock()
-            self._compile(job)
+            if failure is None:
+                self._compile(job)
+            else:
+                job.error = failure
+                job.is_done = True
             self._finished.append(job)
+
+    def _prepare(self) -> RequestError | None:
+        """Why nothing can be compiled. Making the backends takes a while: a vocabulary is read."""
+        try:
+            self._maker.prepare()
+        except RequestError as error:
+            return error
+        except Exception as error:
+            log.exception("grammars cannot be compiled")
+            return RequestError(
+                f"constrained output does not work here: {error}", code="internal_error", status_code=500
+            )
+        if self._ready_at is None:
+            self._ready_at = self._clock()
+        return None
 
     def _compile(self, job: CompileJob) -> None:
         kind, source = job.key
         job.num_bytes = len(source) + _FAILURE_BYTES
+
+        def on_start(give_up: Callable[[], None]) -> None:
+            with self._lock:
+                job.give_up = give_up
+                is_given_up = job.is_given_up
+            if is_given_up:
+                give_up()
+
         try:
-            backend = self._get_backend()
-            job.grammar = backend.compile(kind, source)
-            job.num_bytes = job.grammar.num_bytes
+            job.grammar = self._maker.make(kind, source, on_start)
+            job.num_bytes += job.grammar.num_bytes
         except RequestError as error:
             job.error = error
         except Exception as error:
@@ -181,33 +244,21 @@ class GrammarCompiler:
             job.error = RequestError(f"{kind} cannot be compiled: {type(error).__name__}: {error}", param=kind)
         job.is_done = True
 
-    def _get_backend(self) -> GrammarBackend:
-        """The backend, made by the first job: reading the vocabulary takes a while."""
-        with self._backend_lock:
-            if self._backend is None:
-                try:
-                    self._backend = self._make_backend()
-                except Exception as error:
-                    log.exception("the grammar backend cannot be made")
-                    raise RequestError(
-                        f"constrained output does not work here: {error}", code="internal_error", status_code=500
-                    ) from error
-            return self._backend
-
 
 class GrammarGate(Gate):
     """Opens when the request's grammar is compiled, and gives it a matcher."""
 
-    def __init__(self, compiler: GrammarCompiler, req: Req, kind: str, source: str) -> None:
+    def __init__(self, compiler: GrammarCompiler, req: Req, kind: str, source: str, step_timeout: float) -> None:
         self._compiler = compiler
         self._req = req
+        self._step_timeout = step_timeout
         self._job = compiler.request(kind, source)
 
     def poll(self) -> bool:
         grammar = self._compiler.poll(self._job)
         if grammar is None:
             return False
-        self._req.matcher = grammar.matcher()
+        self._req.matcher = BoundedMatcher(grammar.matcher(), self._step_timeout)
         return True
 
     def cancel(self) -> None:
@@ -223,14 +274,15 @@ class GrammarGates:
     def __init__(
         self,
         compiler: GrammarCompiler | None,
+        chain: BackendChain | None = None,
         *,
-        kinds: frozenset[str] = frozenset(),
-        backend_name: str = "",
+        step_timeout: float = 1.0,
         missing: str = "",
     ) -> None:
+        """``chain``: what the compiler compiles with. ``step_timeout`` in seconds of processor time."""
         self.compiler = compiler
-        self._kinds = kinds
-        self._backend_name = backend_name
+        self._chain = chain
+        self._step_timeout = step_timeout
         self._missing = missing
 
     def __call__(self, req: Req) -> Gate | None:
@@ -240,9 +292,6 @@ class GrammarGates:
         kind, source = grammar
         if self.compiler is None:
             raise RequestError(f"{kind} needs {self._missing}, but this engine has none", param=kind)
-        if kind not in self._kinds:
-            known = ", ".join(sorted(self._kinds)) or "none"
-            raise RequestError(
-                f"the grammar backend '{self._backend_name}' does not support {kind} (supported: {known})", param=kind
-            )
-        return GrammarGate(self.compiler, req, kind, source)
+        if self._chain is not None:
+            self._chain.check_kind(kind)
+        return GrammarGate(self.compiler, req, kind, source, self._step_timeout)

@@ -40,6 +40,9 @@ class MaskFiller:
             assert req.matcher is not None
             try:
                 req.matcher.fill_bitmask(mask_BW, row)
+            except RequestError as error:
+                mask_BW[row] = -1
+                self._finisher.fail(req, error)
             except Exception as error:
                 log.exception("the grammar of request %s failed", req.rid)
                 mask_BW[row] = -1

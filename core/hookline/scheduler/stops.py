@@ -109,6 +109,8 @@ def _accept(req: Req, token_id: int) -> FinishReason | None:
         if req.matcher.accept_token(token_id):
             return None
         message = f"the sampled token {token_id} does not fit the grammar"
+    except RequestError as error:
+        return abort_reason(error)
     except Exception as error:
         message = f"the grammar failed on token {token_id}: {type(error).__name__}: {error}"
     return abort_reason(RequestError(message, code="grammar_failed", status_code=500))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 #: The grammar fields of SamplingParams.
-KINDS = ("json_schema", "regex", "ebnf", "structural_tag")
+KINDS = ("json_schema", "json_object", "regex", "ebnf", "choice", "structural_tag")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,17 @@ def schema_case(schema: dict[str, Any], accepted: Sequence[str], refused: Sequen
     source = json.dumps(schema)
     judge = functools.partial(_follows, schema)
     return GrammarCase(kind="json_schema", source=source, accepted=accepted, refused=refused, judge=judge)
+
+
+def choice_case(texts: Sequence[str], refused: Sequence[str]) -> GrammarCase:
+    """One of several texts."""
+    return GrammarCase(
+        kind="choice",
+        source=json.dumps(list(texts), ensure_ascii=False),
+        accepted=texts,
+        refused=refused,
+        judge=frozenset(texts).__contains__,
+    )
 
 
 def _follows(schema: dict[str, Any], text: str) -> bool:
@@ -193,7 +204,21 @@ STRUCTURAL_TAGS = (
         beginnings=["so <f=", '<f=a>{"x": '],
     ),
 )
-CASES = (*REGEXES, *SCHEMAS, *EBNFS, *STRUCTURAL_TAGS)
+JSON_OBJECTS = (
+    GrammarCase(
+        kind="json_object",
+        source='{"type": "object"}',
+        accepted=['{"a": 1, "b": ["x", null, {"c": true}]}', "{}", '{"é": {"漢": -1.5}}'],
+        refused=["[1]", "1", '{"a"}', '{"a": 1', ""],
+        judge=functools.partial(_follows, {"type": "object"}),
+    ),
+)
+CHOICES = (
+    choice_case(["yes", "no", "not at all"], ["Yes", "not", "yesno", ""]),
+    choice_case(["a|b", ".*", 'say "x"', "\\n", "(c", "[d]", "{1,2}", "^e$"], ["a", "b", "..", "e", "c"]),
+    choice_case(["é", "漢字", "😀", "line\nbreak"], ["漢", "line"]),
+)
+CASES = (*REGEXES, *SCHEMAS, *EBNFS, *STRUCTURAL_TAGS, *JSON_OBJECTS, *CHOICES)
 
 #: Sources that are no grammars, by kind.
 BAD_SOURCES: dict[str, tuple[str, ...]] = {
@@ -208,6 +233,7 @@ BAD_SOURCES: dict[str, tuple[str, ...]] = {
         '{"type": "string", "pattern": "("}',
         "[" * 100_000,
     ),
+    "choice": ("x", "[]", "{}", '[""]', "[1]", '["\\ud800"]'),
     "ebnf": ("root ::= ", 'foo ::= "a"', "root ::= nothing", 'root ::= "a'),
     "structural_tag": ("x", "{}", '{"structures": [], "triggers": 5}', '{"structures": [{}], "triggers": ["a"]}'),
 }

@@ -10,9 +10,17 @@ import outlines_core
 from outlines_core import json_schema
 
 from hookline.errors import RequestError
-from hookline.interfaces.grammar import CompiledGrammar, GrammarBackend, GrammarEnv, GrammarMatcher
+from hookline.interfaces.grammar import (
+    CompiledGrammar,
+    GrammarBackend,
+    GrammarEnv,
+    GrammarMatcher,
+    UnsupportedGrammarError,
+)
 from hookline.text.regex_size import expanded_length
+from hookline_grammar.choices import as_regex, parse_choices
 from hookline_grammar.options import GrammarOptions
+from hookline_grammar.regexes import check_regex, refuse_regex
 from hookline_grammar.schema_check import SchemaCheck
 from hookline_grammar.vocabulary import spellings
 
@@ -65,18 +73,28 @@ class OutlinesBackend(GrammarBackend):
         if kind == "json_schema":
             pattern = self._pattern_of(source)
         elif kind == "regex":
+            check_regex(source)
             pattern = _unanchored(source)
+        elif kind == "choice":
+            pattern = as_regex(parse_choices(source))
         else:
-            raise RequestError(f"outlines does not compile {kind} (known: json_schema, regex)", param=kind)
+            raise RequestError(f"outlines does not compile {kind} (known: choice, json_schema, regex)", param=kind)
         try:
             if expanded_length(pattern) > MAX_EXPANDED_LENGTH:
-                raise RequestError(f"{kind} is too large: its repeats amount to too many items", param=kind)
+                raise UnsupportedGrammarError(
+                    f"{kind} is too large for outlines: its repeats amount to too many items", param=kind
+                )
             index = outlines_core.Index(f"(?:{pattern}){_MARK_PATTERN}", self._vocabulary)
         except ValueError as exc:
             if isinstance(exc, RequestError):
                 raise
-            raise RequestError(f"{kind} does not compile: {exc!s:.500}", param=kind) from exc
+            if kind == "regex":
+                refuse_regex("outlines", source, str(exc))
+            raise RequestError(f"{kind} does not compile with outlines: {exc!s:.500}", param=kind) from exc
         return OutlinesCompiled(index, self.env)
+
+    def unpack(self, kind: str, source: str, packed: bytes) -> OutlinesCompiled:
+        return OutlinesCompiled(outlines_core.Index.from_binary(packed), self.env)
 
     def _pattern_of(self, source: str) -> str:
         SCHEMAS.parse(source)
@@ -84,7 +102,9 @@ class OutlinesBackend(GrammarBackend):
         try:
             return str(json_schema.build_regex_from_schema(source, whitespace))
         except ValueError as exc:
-            raise RequestError(f"json_schema does not compile: {exc!s:.500}", param="json_schema") from exc
+            raise UnsupportedGrammarError(
+                f"json_schema does not compile with outlines: {exc!s:.500}", param="json_schema"
+            ) from exc
 
 
 class OutlinesCompiled(CompiledGrammar):
@@ -103,8 +123,11 @@ class OutlinesCompiled(CompiledGrammar):
     @property
     def num_bytes(self) -> int:
         # Written out, a transition takes about 6 bytes; in the hash tables of the automaton about four times that.
+        return 4 * len(self.pack())
+
+    def pack(self) -> bytes:
         _, (written,) = self.index.__reduce__()
-        return 4 * len(written)
+        return bytes(written)
 
     def is_complete(self, state: int) -> bool:
         """Whether a text may end in a state."""

@@ -3,10 +3,9 @@
 The libraries underneath ignore a good part of JSON Schema without a word. A client would get documents that do
 not follow its schema, so what is known to be ignored is an error here. Still accepted although inexact:
 
-- ``oneOf`` counts as ``anyOf``, ``pattern`` must match the whole string, properties come in the schema's order,
-  and what a schema does not declare is not generated: all but the first give fewer documents, never wrong ones.
-- Names that ``additionalProperties`` or ``patternProperties`` allow may come twice in an object, or repeat a
-  declared one.
+- ``oneOf`` whose branches exclude each other counts as ``anyOf``, ``pattern`` must match the whole string,
+  properties come in the schema's order, and what a schema does not declare is not generated: that gives fewer
+  documents, never wrong ones.
 - ``format`` values that the backend does not know, ``default``, ``title`` and the like say nothing.
 """
 
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from hookline.errors import RequestError
+from hookline.interfaces.grammar import UnsupportedGrammarError
+from hookline_grammar.disjoint import are_disjoint
 from hookline_grammar.json_patterns import unsafe_piece
 
 #: Compilers recurse into a schema, and some slow down with the square of its depth.
@@ -64,6 +65,8 @@ _ALWAYS_IGNORED = frozenset(
         "dependentSchemas",
         "$dynamicRef",
         "$recursiveRef",
+        "unevaluatedItems",
+        "unevaluatedProperties",
     }
 )
 
@@ -73,6 +76,8 @@ class SchemaCheck:
     """What one backend ignores, besides what all of them do."""
 
     backend: str
+    #: Whether the backend itself refuses what it does not know, and enforces keywords beside each other.
+    is_complete: bool = False
     ignored: frozenset[str] = frozenset()
     #: Keywords of which each set is honoured alone, but not together.
     exclusive: tuple[tuple[frozenset[str], frozenset[str]], ...] = ()
@@ -105,7 +110,7 @@ class SchemaCheck:
                 continue
             if not isinstance(node, dict):
                 raise RequestError(f"{param}: {place} must be a schema, not {node!r:.80}", param=param)
-            _Node(self, param, place, node).check()
+            _Node(self, param, place, node, schema).check()
             nodes.append(node)
             children = list(_children(place, node))
             if "$ref" in node:
@@ -125,6 +130,7 @@ class _Node:
     param: str
     place: str
     schema: dict[str, Any]
+    root: object
 
     def check(self) -> None:
         keys = self.schema.keys()
@@ -133,6 +139,9 @@ class _Node:
             self._refuse(ignored)
         if self.schema.get("uniqueItems"):
             self._refuse({"uniqueItems"})
+        self._check_one_of()
+        if self.rules.is_complete:
+            return
         for first, second in self.rules.exclusive:
             if keys & first and keys & second:
                 self._refuse(keys & first, f"beside {_names(keys & second)}")
@@ -141,6 +150,19 @@ class _Node:
         self._check_required()
         self._check_texts()
         self._check_shape()
+
+    def _check_one_of(self) -> None:
+        branches = self.schema.get("oneOf")
+        if not isinstance(branches, list):
+            return
+
+        def resolve(ref: str) -> object:
+            return _resolve(self.root, ref)
+
+        for number, branch in enumerate(branches):
+            for earlier in range(number):
+                if not are_disjoint(branches[earlier], branch, resolve):
+                    self._refuse({"oneOf"}, f"whose branches {earlier} and {number} might hold for one value")
 
     def _check_shape(self) -> None:
         if self.rules.allows_any or self.schema.keys() & set(_COMBINED):
@@ -154,7 +176,7 @@ class _Node:
             free = "an array without 'items'"
         else:
             return
-        raise RequestError(
+        raise UnsupportedGrammarError(
             f"{self.param}: the grammar backend '{self.rules.backend}' cannot generate {free}, at {self.place}; "
             "say what it holds",
             param=self.param,
@@ -230,7 +252,7 @@ class _Node:
 
     def _refuse(self, keywords: Iterable[str], when: str = "") -> NoReturn:
         named = _names(keywords)
-        raise RequestError(
+        raise UnsupportedGrammarError(
             f"{self.param}: the grammar backend '{self.rules.backend}' does not enforce {named}"
             f"{' ' + when if when else ''}, at {self.place}; write the schema without it",
             param=self.param,
