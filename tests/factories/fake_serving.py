@@ -11,7 +11,7 @@ from hookline.interfaces.parsers import FunctionCallParser, ReasoningParser
 from hookline.testkit import in_process
 from hookline.testkit.fake_serving import FakeServing
 
-FAMILIES = ("native", "openai")
+FAMILIES = ("native", "openai", "responses", "anthropic")
 
 
 @dataclass(slots=True)
@@ -23,5 +23,5 @@ class ChatServing(FakeServing):
 
 
 def make_app(serving: FakeServing | None = None, **server: Any) -> FastAPI:
-    """The whole application over ``serving`` with both shipped families; ``server`` sets ``config.server``."""
+    """The whole application over ``serving`` with all shipped families; ``server`` sets ``config.server``."""
     return in_process.make_app(FAMILIES, serving, **server)

@@ -170,11 +170,13 @@ def test_hook_api_families(bench: PluginBench) -> None:
         "api_families",
         '[ApiFamilySpec(name="native", target="PACKAGE:N", paths=("/a",)), '
         'ApiFamilySpec(name="openai", target="PACKAGE:O", paths=("/b",)), '
+        'ApiFamilySpec(name="responses", target="PACKAGE:R", paths=("/c",)), '
+        'ApiFamilySpec(name="anthropic", target="PACKAGE:A", paths=("/d",)), '
         'ApiFamilySpec(name="extra", target="PACKAGE:E", paths=("/a",))]',
     )
     # An engine without a server has none, and a family that is not listed stays off.
     assert names(bench.resolve(), "api_families") == []
-    assert names(bench.resolve(for_server=True), "api_families") == ["native", "openai"]
+    assert names(bench.resolve(for_server=True), "api_families") == ["native", "openai", "responses", "anthropic"]
     assert names(bench.resolve(for_server=True, api_families=["extra"]), "api_families") == ["extra"]
     with pytest.raises(ResolutionError, match=r"route '/a' is served by api_families 'native' of fake-mine 1\.0 and"):
         bench.resolve(for_server=True, api_families=["native", "extra"])

@@ -57,7 +57,7 @@ class ServerConfig(Section):
     served_model_name: str | None = Field(
         None, description="name that clients use; default: the model's last path part"
     )
-    api_families: list[str] = Field(["native", "openai"], description="API families to serve")
+    api_families: list[str] = Field(["native", "openai", "responses", "anthropic"], description="API families to serve")
     cors_allow_origins: list[str] = Field([], description="origins that browsers may call from")
     tls_cert_file: str | None = Field(None, description="certificate chain (PEM)")
     tls_key_file: str | None = Field(None, description="private key (PEM)")

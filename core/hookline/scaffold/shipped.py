@@ -21,7 +21,7 @@ SHIPPED_PLUGINS = (
 #: Kind of offers -> names that shipped plugins offer.
 SHIPPED_OFFERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "api_families": ("native", "openai"),
+        "api_families": ("anthropic", "native", "openai", "responses"),
         "attention_backends": ("torch_native", "triton"),
         "checkpoint_sources": ("demo", "huggingface"),
         "function_call_parsers": (

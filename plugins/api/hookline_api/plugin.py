@@ -9,13 +9,14 @@ from hookline.interfaces.spec import PluginInfo
 PLUGIN = PluginInfo(
     name="api",
     provides=("api_families",),
-    summary="native and OpenAI HTTP routes",
+    config_model="hookline_api.options:ApiOptions",
+    summary="native, OpenAI and Anthropic HTTP routes",
 )
 
 
 @hookimpl
 def hookline_api_families() -> list[ApiFamilySpec]:
-    """The two families that are on by default."""
+    """The families that are on by default."""
     return [
         ApiFamilySpec(
             name="native",
@@ -57,5 +58,17 @@ def hookline_api_families() -> list[ApiFamilySpec]:
                 "/v1/completions",
                 "/v1/embeddings",
             ),
+        ),
+        ApiFamilySpec(
+            name="responses",
+            target="hookline_api.responses.family:ResponsesFamily",
+            summary="the OpenAI API: responses, with their conversations kept for a while",
+            paths=("/v1/responses", "/v1/responses/{response_id}", "/v1/responses/{response_id}/cancel"),
+        ),
+        ApiFamilySpec(
+            name="anthropic",
+            target="hookline_api.anthropic.family:AnthropicFamily",
+            summary="the Anthropic API: messages and the counting of their tokens",
+            paths=("/v1/messages", "/v1/messages/count_tokens"),
         ),
     ]

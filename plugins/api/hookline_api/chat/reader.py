@@ -34,18 +34,33 @@ class Delta:
     #: Of the tokens since the last delta, if they were asked for.
     logprobs: Sequence[TokenLogprob] = ()
 
+    def continues(self, other: Delta) -> bool:
+        """Whether it goes on with what ``other`` is a piece of."""
+        return self.name is None and (self.kind, self.index) == (other.kind, other.index)
+
+
+def join(deltas: Sequence[Delta]) -> Delta:
+    """One delta for several that continue each other."""
+    if len(deltas) == 1:
+        return deltas[0]
+    logprobs = [entry for delta in deltas for entry in delta.logprobs]
+    return replace(deltas[0], text="".join(delta.text for delta in deltas), logprobs=logprobs)
+
 
 class ChoiceReader:
     """Reads the chunks of one choice."""
 
     def __init__(
-        self, serving: Serving, parser: OutputParser, *, is_parallel: bool = True, with_logprobs: bool = False
+        self, serving: Serving, parser: OutputParser, *, is_parallel: bool = True, by_token: bool = False
     ) -> None:
-        """``is_parallel`` says whether calls beyond the first are passed on, ``with_logprobs`` that log-probabilities
-        travel with the text of their tokens."""
+        """``is_parallel`` says whether calls beyond the first are passed on.
+
+        With ``by_token`` text is parsed token by token. Then deltas of different kinds come in the order of the text,
+        however it was cut into chunks, and log-probabilities come with the text of their tokens.
+        """
         self._parser = parser
         self._is_parallel = is_parallel
-        self._spans = TokenSpans(serving) if with_logprobs else None
+        self._spans = TokenSpans(serving) if by_token else None
         #: Entries of tokens whose text has not come, and of tokens that no delta has told.
         self._entries: deque[TokenLogprob] = deque()
         self._pending: list[TokenLogprob] = []
@@ -66,28 +81,24 @@ class ChoiceReader:
         """Whether there are calls and none was cut off."""
         return self.num_calls > 0 and not self._is_incomplete
 
-    def read(self, chunk: Chunk) -> list[Delta]:
-        """The deltas of the next chunk."""
+    def read(self, chunk: Chunk) -> Iterator[Delta]:
+        """The deltas of the next chunk; to be read to the end. Each step parses a few tokens."""
         is_last = chunk.finish_reason is not None
         self._texts.append(chunk.text)
         self.token_ids += chunk.token_ids
-        deltas: list[Delta] = []
-        if self._spans is None:
-            if chunk.text:
-                deltas += self._deltas(self._parser.feed(chunk.text))
-        else:
-            deltas += self._with_logprobs(self._spans, chunk, is_last=is_last)
+        if self._spans is not None:
+            yield from self._by_token(self._spans, chunk, is_last=is_last)
+        elif chunk.text:
+            yield from self._deltas(self._parser.feed(chunk.text))
         if is_last:
-            deltas += self._told(self._deltas(self._parser.finish()))
-        return deltas
+            yield from self._told(self._deltas(self._parser.finish()))
 
     def take_logprobs(self) -> list[TokenLogprob]:
         """Log-probabilities that came with no delta: of markers, and of the token that ended the output."""
         taken, self._pending = self._pending, []
         return taken
 
-    def _with_logprobs(self, spans: TokenSpans, chunk: Chunk, *, is_last: bool) -> Iterator[Delta]:
-        """Token by token, so that each delta carries the entries of its own tokens."""
+    def _by_token(self, spans: TokenSpans, chunk: Chunk, *, is_last: bool) -> Iterator[Delta]:
         self._entries.extend(chunk.output_logprobs or ())
         spans.add(chunk.token_ids)
         for piece, num_tokens in spans.cut(chunk.text, is_last=is_last):

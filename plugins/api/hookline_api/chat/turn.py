@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -13,10 +14,12 @@ from hookline.errors import RequestError
 from hookline.interfaces.api import Chunk, GenerateRequest, OutputParser, RenderedChat, Serving
 from hookline.messages.requests import LogprobRequest
 from hookline_api.chat.forced_calls import ForcedCalls
-from hookline_api.chat.reader import ChoiceReader
+from hookline_api.chat.reader import ChoiceReader, Delta, join
 from hookline_api.chat.reasoning_tokens import count_reasoning_tokens
 from hookline_api.chat.tools import ToolWish
 
+#: Deltas after which other requests get their turn.
+_BATCH = 512
 _GRAMMARS = ("json_schema", "regex", "ebnf", "structural_tag")
 
 
@@ -78,11 +81,23 @@ class ChatTurn:
                     status_code=exc.status_code,
                 ) from exc
 
-    def reader(self, *, with_logprobs: bool = False) -> ChoiceReader:
-        """A reader for one choice."""
+    def reader(self, *, by_token: bool = False) -> ChoiceReader:
+        """A reader for one choice; see there."""
         tools = self._wish.tools
         parser = ForcedCalls() if tools.schema is not None else self._parser(tools.tools)
-        return ChoiceReader(self._serving, parser, is_parallel=tools.is_parallel, with_logprobs=with_logprobs)
+        return ChoiceReader(self._serving, parser, is_parallel=tools.is_parallel, by_token=by_token)
+
+    async def deltas(self, reader: ChoiceReader, chunk: Chunk) -> list[Delta]:
+        """What ``reader`` finds in a chunk, neighbours joined. A long chunk does not hold other requests back."""
+        groups: list[list[Delta]] = []
+        for number, delta in enumerate(reader.read(chunk)):
+            if number % _BATCH == _BATCH - 1:
+                await asyncio.sleep(0)
+            if groups and delta.continues(groups[-1][0]):
+                groups[-1].append(delta)
+            else:
+                groups.append([delta])
+        return [join(group) for group in groups]
 
     async def num_reasoning_tokens(self, reader: ChoiceReader) -> int:
         """Tokens of the reasoning in a choice that has been read to its end."""

@@ -67,7 +67,7 @@ class ChatAnswer:
             async for chunk in chunks:
                 index = chunk.index
                 reader = readers.setdefault(index, self._turn.reader())
-                deltas.setdefault(index, []).extend(reader.read(chunk))
+                deltas.setdefault(index, []).extend(await self._turn.deltas(reader, chunk))
                 logprobs.setdefault(index, []).extend(chunk.output_logprobs or ())
                 self._usage.update(0, index, chunk.stats)
                 if chunk.finish_reason is not None:
@@ -101,11 +101,11 @@ class ChatAnswer:
                 events = []
                 reader = readers.get(chunk.index)
                 if reader is None:
-                    reader = readers[chunk.index] = self._turn.reader(with_logprobs=bool(self._body.logprobs))
+                    reader = readers[chunk.index] = self._turn.reader(by_token=bool(self._body.logprobs))
                     events.append(self._event(chunk.index, {"role": "assistant", "content": ""}, usage))
                 events += [
                     self._event(chunk.index, _delta(delta), usage, logprobs=self._logprobs(delta.logprobs))
-                    for delta in reader.read(chunk)
+                    for delta in await self._turn.deltas(reader, chunk)
                 ]
                 if chunk.finish_reason is not None:
                     events.append(await self._last_event(reader, chunk, options))
