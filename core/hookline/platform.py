@@ -24,6 +24,8 @@ from hookline.errors import ConfigError
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
+#: Threads that read a checkpoint, at most.
+_MAX_READERS = 8
 _PAGE_BYTES = mmap.PAGESIZE
 
 
@@ -73,6 +75,8 @@ class Platform(ABC):
     counts_allocations: bool
     #: Whether ``capture`` works.
     captures_graphs: bool
+    #: Threads that read a large checkpoint.
+    num_readers: int
 
     @abstractmethod
     def memory(self) -> DeviceMemory:
@@ -144,6 +148,7 @@ class CpuPlatform(Platform):
         #: Threads that one operation may use.
         self.threads = threads or min(physical_cores(), usable_cpus())
         torch.set_num_threads(self.threads)
+        self.num_readers = min(_MAX_READERS, usable_cpus())
 
     def memory(self) -> DeviceMemory:
         return read_memory()
@@ -268,6 +273,8 @@ class CudaPlatform(Platform):
 
     def __init__(self) -> None:
         self.device = torch.device("cuda", torch.cuda.current_device())
+        # A thread waits for the file while another one's tensor is on its way to the device.
+        self.num_readers = min(_MAX_READERS, usable_cpus())
         self._graph_pool: Any = None
 
     def memory(self) -> DeviceMemory:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from hookline.errors import ModelError
 from hookline.layers.model import Model
 from hookline.testkit.model_harness import ModelHarness
+from hookline.worker.checkpoint import Checkpoint
 from hookline.worker.load_plan import LayoutOption
 from hookline.worker.model_loader import fill_dummy_weights, load_weights, update_weights, weight_bytes
 from tests.factories.checkpoints import FAMILIES, make_model
@@ -349,6 +350,56 @@ def test_dummy_weights_are_small_seeded_and_the_same_each_time(tmp_path: Path) -
         assert torch.equal(parameter.data, second.parameters[name].data)
         assert parameter.data.abs().max() <= 1e-3
         assert parameter.data.std() > 1e-4
+
+
+def test_dummy_weights_of_a_large_parameter_repeat_no_row(tmp_path: Path) -> None:
+    save(tmp_path, "llama")
+    model = build(tmp_path)
+    large = next(iter(model.parameters.values()))
+    large.data = torch.empty(1100, 1024)
+    fill_dummy_weights(model)
+    assert len({tuple(row) for row in large.data[:, :4].tolist()}) == 1100
+
+
+@pytest.mark.parametrize("num_readers", [2, 5, 100])
+def test_many_readers_give_the_same_weights_and_tell_of_each_tensor(num_readers: int, tmp_path: Path) -> None:
+    save(tmp_path, "qwen3_moe")
+    model = build(tmp_path)
+    seen: list[tuple[int, int]] = []
+    load_weights(model, tmp_path, num_readers=num_readers, progress=lambda *report: seen.append(report))
+    assert_same({name: parameter.data for name, parameter in model.parameters.items()}, loaded(tmp_path))
+    done, total = zip(*seen, strict=True)
+    assert list(done) == sorted(set(done))
+    assert done[-1] == total[-1] == len(load_file(tmp_path / "model.safetensors"))
+
+
+def test_what_breaks_in_one_reader_ends_the_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path)
+    whole = Checkpoint.read
+
+    def breaks(self: Checkpoint, names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in whole(self, names):
+            if name == "model.norm.weight":
+                raise ModelError(f"cannot read '{self.tensors[name].file}': the disk is gone")
+            yield name, tensor
+
+    monkeypatch.setattr(Checkpoint, "read", breaks)
+    with pytest.raises(ModelError, match=r"cannot read '.*model\.safetensors': the disk is gone"):
+        load_weights(build(tmp_path), tmp_path, num_readers=3)
+
+
+def test_groups_for_readers_lie_in_one_file_and_hold_every_tensor_once(tmp_path: Path) -> None:
+    save(tmp_path, "qwen3_moe")
+    tensors = load_file(tmp_path / "model.safetensors")
+    names = sorted(tensors)
+    for file, half in (("a", names[::2]), ("b", names[1::2])):
+        save_file({name: tensors[name] for name in half}, tmp_path / f"{file}.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    checkpoint = Checkpoint.open(tmp_path)
+    groups = checkpoint.parts(names, 6)
+    assert sorted(name for group in groups for name in group) == names
+    assert 6 <= len(groups) <= 8
+    assert all(len({checkpoint.tensors[name].file for name in group}) == 1 for group in groups)
 
 
 def test_an_update_gives_the_weights_of_a_fresh_load_at_the_same_addresses(tmp_path: Path) -> None:

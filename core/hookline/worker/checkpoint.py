@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,10 @@ class TensorHeader:
     #: As safetensors writes it: "F32", "BF16", "F8_E4M3".
     dtype: str
     file: Path
+
+    @property
+    def num_elements(self) -> int:
+        return math.prod(self.shape)
 
 
 class Checkpoint:
@@ -57,6 +62,24 @@ class Checkpoint:
                     )
                 tensors[header.name] = header
         return Checkpoint(path, tensors)
+
+    def parts(self, names: Sequence[str], count: int) -> list[list[str]]:
+        """The names in groups to be read by themselves, about ``count`` of about equal size; a group lies in one
+        file, in the order in which it was named."""
+        by_file: dict[Path, list[str]] = {}
+        for name in names:
+            by_file.setdefault(self.tensors[name].file, []).append(name)
+        limit = sum(self.tensors[name].num_elements for name in names) / count
+        groups: list[list[str]] = []
+        for wanted in by_file.values():
+            size = limit
+            for name in wanted:
+                if size >= limit:
+                    groups.append([])
+                    size = 0
+                groups[-1].append(name)
+                size += self.tensors[name].num_elements
+        return groups
 
     def read(self, names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
         """The named tensors on the host, file by file; each is memory-mapped and lives until dropped."""

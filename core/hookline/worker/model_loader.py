@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import torch
@@ -20,19 +21,29 @@ Progress = Callable[[int, int], None]
 
 _DUMMY_SEED = 1234
 _DUMMY_RANGE = 1e-3
+#: The numbers of a large parameter repeat after so many. A prime, so that rows of no width are equal.
+_DUMMY_PERIOD = 1_048_573
+#: Groups of tensors for each reader: short ones even out what a slow one costs.
+_PARTS_PER_READER = 4
 
 
 def load_weights(
-    model: Model, path: Path, *, expert_layout: LayoutOption = "auto", progress: Progress | None = None
+    model: Model,
+    path: Path,
+    *,
+    expert_layout: LayoutOption = "auto",
+    progress: Progress | None = None,
+    num_readers: int = 1,
 ) -> None:
     """Fill every parameter of ``model`` from the checkpoint in ``path``, in the model's dtype.
 
-    The caller then calls ``model.finalize``. Raises ``ModelError``, before any parameter is touched where
-    the headers tell, that names every tensor at fault.
+    Tensors go from the file to their places on the device by themselves, in ``num_readers`` threads. The caller
+    then calls ``model.finalize``. Raises ``ModelError``, before any parameter is touched where the headers tell,
+    that names every tensor at fault.
     """
     checkpoint, copies = _open(model, path, expert_layout)
     targets = {parameter.name: parameter.data for parameter in model.parameters.values()}
-    _stream(checkpoint, copies, targets, progress)
+    _stream(checkpoint, copies, targets, progress, num_readers)
 
 
 def update_weights(
@@ -55,11 +66,21 @@ def update_weights(
 
 
 def fill_dummy_weights(model: Model) -> None:
-    """Fill every parameter with numbers in ±0.001 that depend on its shape alone, the same on every device."""
+    """Fill every parameter with numbers in ±0.001 that depend on its shape and dtype alone, the same on every device.
+
+    They are made once and copied on the device: random numbers for billions of weights take minutes on a host.
+    """
+    generator = torch.Generator().manual_seed(_DUMMY_SEED)
+    numbers = torch.empty(_DUMMY_PERIOD).uniform_(-_DUMMY_RANGE, _DUMMY_RANGE, generator=generator)
+    on_device: dict[tuple[torch.device, torch.dtype], Tensor] = {}
     for parameter in model.parameters.values():
-        generator = torch.Generator().manual_seed(_DUMMY_SEED)
-        values = torch.empty(parameter.data.shape, dtype=torch.float32)
-        parameter.data.copy_(values.uniform_(-_DUMMY_RANGE, _DUMMY_RANGE, generator=generator))
+        kind = (parameter.data.device, parameter.data.dtype)
+        if kind not in on_device:
+            on_device[kind] = numbers.to(*kind)
+        flat = parameter.data.view(-1)
+        for start in range(0, flat.numel(), _DUMMY_PERIOD):
+            part = flat[start : start + _DUMMY_PERIOD]
+            part.copy_(on_device[kind][: part.numel()])
 
 
 def weight_bytes(parameters: Mapping[str, Parameter]) -> int:
@@ -80,16 +101,42 @@ def _open(model: Model, path: Path, expert_layout: LayoutOption) -> tuple[Checkp
 
 
 def _stream(
-    checkpoint: Checkpoint, copies: list[Copy], targets: Mapping[str, Tensor], progress: Progress | None
+    checkpoint: Checkpoint,
+    copies: list[Copy],
+    targets: Mapping[str, Tensor],
+    progress: Progress | None,
+    num_readers: int = 1,
 ) -> None:
     by_source: dict[str, list[Copy]] = {}
     for copy in copies:
         by_source.setdefault(copy.source, []).append(copy)
-    for done, (name, tensor) in enumerate(checkpoint.read(list(by_source)), start=1):
-        for copy in by_source[name]:
-            copy.piece.place(targets[copy.parameter.name]).copy_(tensor)
+    done = 0
+
+    def read(names: list[str]) -> Iterator[None]:
+        for name, tensor in checkpoint.read(names):
+            for copy in by_source[name]:
+                copy.piece.place(targets[copy.parameter.name]).copy_(tensor)
+            yield
+
+    def tell(count: int) -> None:
+        nonlocal done
+        done += count
         if progress is not None:
             progress(done, len(by_source))
+
+    if num_readers == 1:
+        for _ in read(list(by_source)):
+            tell(1)
+        return
+    parts = checkpoint.parts(list(by_source), num_readers * _PARTS_PER_READER)
+    with ThreadPoolExecutor(num_readers, thread_name_prefix="weights") as pool:
+        futures = [pool.submit(lambda names: sum(1 for _ in read(names)), part) for part in parts]
+        try:
+            for future in as_completed(futures):
+                tell(future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _check_same_model(old: ModelConfig, new: ModelConfig) -> None:

@@ -9,7 +9,10 @@ from hookline.interfaces.lora import LoRABackend
 from hookline.layers.model import Model
 from hookline.platform import Platform
 from hookline.worker.load_plan import LayoutOption
-from hookline.worker.model_loader import Progress, fill_dummy_weights, load_weights, update_weights
+from hookline.worker.model_loader import Progress, fill_dummy_weights, load_weights, update_weights, weight_bytes
+
+#: Bytes from which on several threads read a checkpoint faster than one.
+_LARGE = 1 << 26
 
 
 class Weights:
@@ -38,7 +41,14 @@ class Weights:
         if self._is_dummy:
             fill_dummy_weights(self._model)
         else:
-            load_weights(self._model, self._path, expert_layout=self._expert_layout, progress=progress)
+            is_large = weight_bytes(self._model.parameters) >= _LARGE
+            load_weights(
+                self._model,
+                self._path,
+                expert_layout=self._expert_layout,
+                progress=progress,
+                num_readers=self._platform.num_readers if is_large else 1,
+            )
         self._model.finalize(self._lora)
         self.is_loaded = True
 
