@@ -105,6 +105,7 @@ KINDS = (
             "On <day>, <date>, there is a <event> at <time> in <place>.",
             "{Come|You are invited} to the <event> in <place> on <day>, <date>, at <time>.",
             "At <time> on <day>, <date>, the <event> {begins|starts} in <place>.",
+            "{Next|The} <event>: <day>, <date>, <time>, <place>.",
         ],
     ),
     RecordKind(
@@ -113,6 +114,9 @@ KINDS = (
         texts=[
             "{Write to|Contact|Reach} <name> of <company> at <email> or call <phone>.",
             "<name> works for <company>. {Email|Mail}: <email>, phone: <phone>.",
+            "<name>, <company>. {E-mail|Mail|Write to|Address}: <email>. {Phone|Call|Number}: <phone>.",
+            "<company> has <name>. {Mail address|Mail to|Reach at}: <email>, {phone|number|call}: <phone>.",
+            "Name: <name>, {company|firm}: <company>, {email|mail|address}: <email>, phone: <phone>.",
             "Call <phone> and ask for <name> at <company>, or {write|send a mail} to <email>.",
         ],
     ),
