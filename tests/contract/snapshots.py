@@ -98,6 +98,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 "hookline.formats.answer",
                 "hookline.formats.markers",
                 "hookline.formats.tape",
+                "hookline.formats.wire",
                 "hookline.formats.values",
                 "hookline.text.json_stream",
             ),

@@ -84,7 +84,7 @@ _QWEN25 = """\
 _INTERNS1 = """\
 {% for call in calls %}
 <|action_start|> <|plugin|>
-{"name": "{{ call.name }}", "parameters": {{ call.arguments | tojson }}}<|action_end|>
+{"name": "{{ call.name }}", "parameters": {{ call.arguments | tojson }}}<|action_end|>{{ "" if loop.last else "\n" }}
 {%- endfor %}"""
 
 _CODER = """\
@@ -108,7 +108,7 @@ _MIMO = """\
 <parameter={{ key }}>{{ value | bare }}</parameter>
 {% endfor %}
 </function>
-</tool_call>
+</tool_call>{{ "" if loop.last else "\n" }}
 {%- endfor %}"""
 
 _LLAMA3 = """\
@@ -121,6 +121,10 @@ _PYTHONIC = """\
 {% endfor %}){{ "" if loop.last else ", " }}{% endfor %}]"""
 
 _MISTRAL = """\
+[TOOL_CALLS] [{% for call in calls %}{"name": "{{ call.name }}", "arguments": {{ call.arguments | tojson }}}\
+{{ "" if loop.last else ", " }}{% endfor %}]"""
+
+_MISTRAL_LONG = """\
 [TOOL_CALLS] [{% for call in calls %}{"name": "{{ call.name }}", "arguments": {{ call.arguments | tojson }}, \
 "id": "aB3dE5gH{{ loop.index0 }}"}{{ "" if loop.last else ", " }}{% endfor %}]"""
 
@@ -239,6 +243,8 @@ FORMATS: tuple[RenderedFormat, ...] = (
     ),
     RenderedFormat(parser="mistral", template=_MISTRAL, markers=("[TOOL_CALLS]",)),
     RenderedFormat(parser="mistral", template=_MISTRAL_COMPACT, markers=("[TOOL_CALLS]", "[ARGS]")),
+    RenderedFormat(parser="mistral", template=_MISTRAL_LONG, markers=("[TOOL_CALLS]",)),
+    RenderedFormat(parser="mistral-compact", template=_MISTRAL_COMPACT, markers=("[TOOL_CALLS]", "[ARGS]")),
     RenderedFormat(parser="mistral-compact", template=_MISTRAL_ID, markers=("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]")),
     RenderedFormat(
         parser="deepseekv3",

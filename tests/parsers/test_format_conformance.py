@@ -102,7 +102,7 @@ class TestMistralCompact(RenderedSuite):
 @pytest.mark.slow
 class TestMistralWithIds(RenderedSuite):
     name = "mistral-compact"
-    form = _form("mistral-compact")
+    form = _form("mistral-compact", 1)
     markers = form.markers
     cases = _cases(form)
 

@@ -118,6 +118,8 @@ class WrittenCalls:
     separator: str = ""
     #: Arguments as one JSON object; "parameters": one by one, as the next two say; "python": as keywords.
     arguments: Literal["json", "parameters", "python"] = "json"
+    #: Whether booleans and null are spelt as Python does; in ``arguments`` "python" they always are.
+    python_words: bool = False
     #: What stands before a value of text, with ``{key}``, and before any other; and behind a value.
     text_open: str = ""
     value_open: str = ""

@@ -9,6 +9,7 @@ from hookline.formats.calls import CallReader
 from hookline.formats.description import CallFormat, ReasoningFormat
 from hookline.formats.markers import Markers
 from hookline.formats.tape import SPACE
+from hookline.formats.wire import required_calls
 from hookline.interfaces.parsers import (
     FunctionCallDelta,
     FunctionCallParser,
@@ -35,6 +36,10 @@ class DescribedCallParser(FunctionCallParser):
     def __init__(self, tools: Sequence[Mapping[str, Any]], *, unknown_functions: UnknownFunctions = "call") -> None:
         super().__init__(tools, unknown_functions=unknown_functions)
         self._reader = CallReader(self.form, tools, keeps_unknown=unknown_functions == "call")
+
+    @classmethod
+    def required_calls(cls, tools: Sequence[Mapping[str, Any]], *, parallel: bool = True) -> Mapping[str, Any]:
+        return required_calls(cls.form.written, tools, parallel=parallel)
 
     def feed(self, text: str) -> FunctionCallDelta:
         self._reader.feed(text)

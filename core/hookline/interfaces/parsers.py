@@ -114,6 +114,12 @@ class FunctionCallParser(ABC):
         self.tools = tools
         self.unknown_functions = unknown_functions
 
+    @classmethod
+    def required_calls(cls, tools: Sequence[Mapping[str, Any]], *, parallel: bool = True) -> Mapping[str, Any] | None:
+        """The structural tag of one call or more of these tools, as the model writes them, and of nothing else;
+        without ``parallel`` of one call. ``None``: the format does not say, and calls cannot be demanded in it."""
+        return None
+
     @abstractmethod
     def feed(self, text: str) -> FunctionCallDelta:
         """Take the next piece of output."""

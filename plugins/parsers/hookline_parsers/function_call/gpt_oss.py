@@ -6,13 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hookline.formats.answer import CallAnswer
+from hookline.formats.description import WrittenCalls
 from hookline.formats.tape import Steps, Tape
 from hookline.formats.values import ToolTypes
+from hookline.formats.wire import required_calls
 from hookline.interfaces.parsers import FunctionCallDelta, FunctionCallParser, UnknownFunctions
 from hookline.text.json_stream import JsonValueScanner
-from hookline_parsers.harmony import ENDS, MARKERS, Header, read_header
+from hookline_parsers.harmony import CHANNEL, CONSTRAIN, ENDS, MARKERS, MESSAGE, START, Header, read_header
 
 _FUNCTIONS = "functions."
+_WRITTEN = WrittenCalls(
+    call_open=f"{CHANNEL}commentary to={_FUNCTIONS}{{name}} {CONSTRAIN}json{MESSAGE}",
+    call_close="<|call|>",
+    separator=f"{START}assistant",
+)
 
 
 class GptOssCallParser(FunctionCallParser):
@@ -32,6 +39,10 @@ class GptOssCallParser(FunctionCallParser):
         self._is_framed = False
         self._steps = self._read()
         next(self._steps)
+
+    @classmethod
+    def required_calls(cls, tools: Sequence[Mapping[str, Any]], *, parallel: bool = True) -> Mapping[str, Any]:
+        return required_calls(_WRITTEN, tools, parallel=parallel)
 
     def feed(self, text: str) -> FunctionCallDelta:
         if text:

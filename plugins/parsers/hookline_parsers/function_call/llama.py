@@ -24,9 +24,7 @@ class Llama3Parser(DescribedCallParser):
                 fillers=(";",),
             ),
         ),
-        written=WrittenCalls(
-            call_open='{"name": "{name}", "parameters": ', call_close="}", open="<|python_tag|>", separator="; "
-        ),
+        written=WrittenCalls(call_open='{"name": "{name}", "parameters": ', call_close="}", separator="; "),
     )
 
 

@@ -32,6 +32,7 @@ class Qwen3CoderParser(DescribedCallParser):
         written=WrittenCalls(
             call_open=_OPEN + "\n<function={name}>\n",
             arguments="parameters",
+            python_words=True,
             text_open="<parameter={key}>\n",
             value_open="<parameter={key}>\n",
             value_close="\n</parameter>\n",

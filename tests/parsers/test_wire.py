@@ -1,0 +1,101 @@
+"""What formats say of how calls are written: a grammar made of it accepts what templates render, and no more."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import xgrammar
+
+from hookline.interfaces.parsers import FunctionCallParser
+from hookline_parsers.plugin import hookline_function_call_parsers
+from tests.parsers.cases import LogicalCase, Part
+from tests.parsers.formats import FORMATS, RenderedFormat
+
+TOOLS: tuple[Mapping[str, Any], ...] = (
+    {"type": "function", "function": {"name": "now"}},
+    {
+        "type": "function",
+        "function": {
+            "name": "search",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "query": {"type": "string"},
+                    "unit": {"type": "string", "enum": ["metric", "imperial"]},
+                    "limit": {"type": "integer"},
+                    "exact": {"type": "boolean"},
+                    "filters": {"$ref": "#/$defs/Filters"},
+                    "note": {"type": ["string", "null"]},
+                },
+                "required": ["query"],
+                "additionalProperties": False,
+                "$defs": {"Filters": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}},
+            },
+        },
+    },
+)
+#: Of one parser two ways are read, and one is written.
+_WRITTEN = [form for at, form in enumerate(FORMATS) if form.parser not in [each.parser for each in FORMATS[:at]]]
+_IDS = [form.parser for form in _WRITTEN]
+
+
+def _parser(form: RenderedFormat) -> type[FunctionCallParser]:
+    (spec,) = [spec for spec in hookline_function_call_parsers() if spec.name == form.parser]
+    module, _, attribute = spec.target.partition(":")
+    loaded: type[FunctionCallParser] = getattr(importlib.import_module(module), attribute)
+    return loaded
+
+
+def _matcher(form: RenderedFormat, *, parallel: bool = True) -> xgrammar.GrammarMatcher:
+    structure = _parser(form).required_calls(TOOLS, parallel=parallel)
+    assert structure is not None
+    vocabulary: list[str | bytes] = [bytes([at]) for at in range(255)] + [b"</s>"]
+    info = xgrammar.TokenizerInfo(vocabulary, vocab_type=xgrammar.VocabType.RAW, stop_token_ids=[255])
+    compiler = xgrammar.GrammarCompiler(info, max_threads=1)
+    return xgrammar.GrammarMatcher(compiler.compile_structural_tag(json.dumps(structure)))
+
+
+def _accepts(form: RenderedFormat, text: str, *, parallel: bool = True) -> bool:
+    matcher = _matcher(form, parallel=parallel)
+    return bool(matcher.accept_string(text)) and bool(matcher.accept_token(255))
+
+
+def _render(form: RenderedFormat, *calls: Part) -> str:
+    text = form.render(LogicalCase(name="", parts=calls))
+    # Python takes either quotes, and grammars know JSON's.
+    return text.replace("'", '"') if form.parser == "pythonic" else text
+
+
+@pytest.mark.parametrize("form", _WRITTEN, ids=_IDS)
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [("now", {})],
+        [("search", {"query": "a <b> 12"})],
+        [("search", {"query": "x", "unit": "metric", "limit": 3, "exact": True, "filters": {"a": 1}, "note": "n"})],
+        [("search", {"query": "x", "limit": 3}), ("now", {}), ("search", {"query": "y", "filters": {"a": 2}})],
+    ],
+    ids=["no arguments", "text", "all", "several"],
+)
+def test_what_templates_render_is_accepted(form: RenderedFormat, calls: list[Part]) -> None:
+    assert _accepts(form, _render(form, *calls))
+
+
+@pytest.mark.parametrize("form", _WRITTEN, ids=_IDS)
+def test_all_else_is_refused(form: RenderedFormat) -> None:
+    for calls in (
+        [("other", {})],
+        [("search", {})],
+        [("search", {"query": "x", "limit": "three"})],
+        [("search", {"query": "x", "unit": "feet"})],
+        [("search", {"query": "x", "filters": {"a": "b"}})],
+    ):
+        assert not _accepts(form, _render(form, *calls)), calls
+    assert not _accepts(form, "")
+    assert not _accepts(form, "text " + _render(form, ("now", {})))
+    assert not _accepts(form, _render(form, ("now", {}), ("now", {})), parallel=False)
+    assert _accepts(form, _render(form, ("now", {})), parallel=False)
