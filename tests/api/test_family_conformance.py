@@ -15,8 +15,12 @@ def _is_listed(answer: httpx.Response) -> None:
     assert answer.json()["data"][0]["id"] == MODEL
 
 
+_TOOLS = [{"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}]
+
+
 class TestNative(ApiFamilySuite):
     name = "native"
+    serving = {"reasoning_parser": "think", "function_call_parser": "qwen25"}
     requests = (
         ApiCall(
             path="/generate",
@@ -37,6 +41,8 @@ class TestNative(ApiFamilySuite):
         ApiCall(path="/encode", body={"text": ["Hi", "Ho"], "dimensions": 2}),
         ApiCall(path="/tokenize", body={"prompt": "Hi"}),
         ApiCall(path="/detokenize", body={"tokens": [72]}),
+        ApiCall(path="/parse_function_call", body={"text": "Hi", "tools": _TOOLS}),
+        ApiCall(path="/separate_reasoning", body={"text": "Hi", "prompt_tail": "<think>"}),
         ApiCall(path="/abort_request", body={"rid": "a"}),
         ApiCall(path="/flush_cache"),
         ApiCall(path="/update_weights_from_disk", body={"model_path": "/m"}),

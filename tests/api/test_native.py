@@ -290,7 +290,7 @@ async def test_state_routes() -> None:
         metrics = await client.get("/metrics")
         assert (metrics.text, metrics.headers["content-type"]) == ("hookline_up 1\n", "text/plain; version=0.0.4")
         assert (await client.get("/server_info")).json() == {"model": "fake-model"}
-        assert (await client.get("/plugins")).json() == {"plugins": []}
+        assert (await client.get("/plugins")).json() == {"chosen": [], "plugins": []}
         serving.ready = (False, "loading weights")
         serving.healthy = (False, "no step for 61 s")
         for path, reason in (("/ready", "loading weights"), ("/health", "no step for 61 s")):

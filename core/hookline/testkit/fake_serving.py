@@ -289,7 +289,13 @@ class FakeServing:
         return {"model": MODEL}
 
     def plugin_report(self) -> dict[str, Any]:
-        return {"plugins": []}
+        parsers = {"reasoning_parsers": self.reasoning_parser, "function_call_parsers": self.function_call_parser}
+        chosen = [
+            {"kind": kind, "name": given if isinstance(given, str) else given.__name__}
+            for kind, given in parsers.items()
+            if given is not None
+        ]
+        return {"chosen": chosen, "plugins": []}
 
     def metrics(self) -> tuple[bytes, str]:
         return b"hookline_up 1\n", "text/plain; version=0.0.4"

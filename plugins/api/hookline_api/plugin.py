@@ -27,6 +27,8 @@ def hookline_api_families() -> list[ApiFamilySpec]:
                 "/encode",
                 "/tokenize",
                 "/detokenize",
+                "/parse_function_call",
+                "/separate_reasoning",
                 "/abort_request",
                 "/flush_cache",
                 "/update_weights_from_disk",

@@ -60,6 +60,27 @@ class DetokenizeBody(RequestBody):
     skip_special_tokens: bool = True
 
 
+class ParseFunctionCallBody(RequestBody):
+    """``/parse_function_call``."""
+
+    text: str
+    #: OpenAI's tool objects.
+    tools: list[dict[str, Any]]
+    #: The parser that the caller expects; the server's own is the only one it has.
+    tool_call_parser: str | None = None
+
+
+class SeparateReasoningBody(RequestBody):
+    """``/separate_reasoning``."""
+
+    text: str
+    #: As ``tool_call_parser``.
+    reasoning_parser: str | None = None
+    #: The end of the prompt that the text answers, for templates that open the reasoning ("<think>\n").
+    prompt_tail: str = ""
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
 class AbortBody(RequestBody):
     """``/abort_request``."""
 

@@ -20,10 +20,13 @@ from hookline_api.native.bodies import (
     EncodeBody,
     GenerateBody,
     MemoryBody,
+    ParseFunctionCallBody,
+    SeparateReasoningBody,
     TokenizeBody,
     UpdateWeightsBody,
 )
 from hookline_api.native.generate import GenerateAnswer, embeddings
+from hookline_api.native.parsing import parse_function_call, separate_reasoning
 from hookline_api.prompts import read_texts, read_token_lists
 
 _MEMORY_TAGS = ("kv", "weights")
@@ -41,6 +44,8 @@ class NativeFamily(ApiFamily):
             ("/encode", self.encode),
             ("/tokenize", self.tokenize),
             ("/detokenize", self.detokenize),
+            ("/parse_function_call", self.parse_function_call),
+            ("/separate_reasoning", self.separate_reasoning),
             ("/abort_request", self.abort_request),
             ("/flush_cache", self.flush_cache),
             ("/update_weights_from_disk", self.update_weights),
@@ -101,6 +106,16 @@ class NativeFamily(ApiFamily):
         lists, is_batch = read_token_lists(body.input_ids if body.tokens is None else body.tokens, field="tokens")
         texts = [await self.serving.detokenize(ids, skip_special_tokens=body.skip_special_tokens) for ids in lists]
         return json_answer({"text": texts if is_batch else texts[0]})
+
+    async def parse_function_call(self, request: Request, body: ParseFunctionCallBody) -> Response:
+        """The tool calls in a text that a model wrote."""
+        await self._check(request, body)
+        return json_answer(parse_function_call(self.serving, body))
+
+    async def separate_reasoning(self, request: Request, body: SeparateReasoningBody) -> Response:
+        """The reasoning in a text that a model wrote, and the rest of it."""
+        await self._check(request, body)
+        return json_answer(separate_reasoning(self.serving, body))
 
     # --- control ---
 
