@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, cast
 
 import anthropic
@@ -40,6 +42,25 @@ def _connect(*replies: Reply, key: str = "key", **server: Any) -> Iterator[tuple
         anthropic.Anthropic(base_url=url, api_key=key, max_retries=0, timeout=20) as client,
     ):
         yield client, serving
+
+
+@cache
+def _shared() -> tuple[ChatServing, Any]:
+    """A fake engine and the application over it, for tests with many examples."""
+    serving = ChatServing()
+    return serving, make_app(serving)
+
+
+async def _both(text: str, pieces: list[str], body: dict[str, Any]) -> tuple[Any, list[Any]]:
+    """The whole and the streamed answer to one request."""
+    serving, app = _shared()
+    async with http(app) as client:
+        serving.replies = [Reply(pieces=[text])]
+        whole = await client.post(_PATH, json=body)
+        serving.replies = [Reply(pieces=pieces)]
+        streamed = await client.post(_PATH, json={**body, "stream": True})
+    assert whole.status_code == 200, whole.text
+    return whole.json(), read_typed_events(streamed)
 
 
 async def _post(serving: ChatServing, status: int = 200, path: str = _PATH, **body: Any) -> Any:
@@ -89,8 +110,8 @@ def _join(events: list[Any]) -> dict[str, Any]:
     }
 
 
-async def _whole(serving: ChatServing, **body: Any) -> dict[str, Any]:
-    message = await _post(serving, **body)
+def _parts(message: dict[str, Any]) -> dict[str, Any]:
+    """A whole message, in the same form."""
     return {
         "content": [
             (block["type"], block.get("name"), block.get("text") or block.get("thinking") or block.get("input"))
@@ -215,25 +236,20 @@ def test_an_error_in_a_stream_is_raised_where_it_happened() -> None:
 _PARTS = fragments("a", "é", "<think>", "\nhm\n", "</think>", "\n\n", _CALL, "<tool_call>", "{", '"name"', "Look. ")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(deadline=None)
 @given(cut(_PARTS))
 def test_whole_and_streamed_messages_agree(case: tuple[str, list[str]]) -> None:
-    text, pieces = case
-
-    async def compare() -> None:
-        whole = await _whole(ChatServing(replies=[Reply(text=text, pieces=[text])]), tools=_TOOLS)
-        streamed = _join(await _stream(ChatServing(replies=[Reply(pieces=pieces)]), tools=_TOOLS))
-        assert streamed["ending"] == whole["ending"]
-        assert streamed["usage"] == whole["usage"]
-        assert len(streamed["content"]) == len(whole["content"])
-        for (kind, name, told), (whole_kind, whole_name, content) in zip(
-            streamed["content"], whole["content"], strict=True
-        ):
-            assert (kind, name) == (whole_kind, whole_name)
-            if kind != "tool_use":
-                assert told == content
-
-    asyncio.run(compare())
+    body = {"model": MODEL, "messages": _HI, "max_tokens": 500, "tools": _TOOLS}
+    message, events = asyncio.run(_both(*case, body))
+    whole, streamed = _parts(message), _join(events)
+    assert streamed["ending"] == whole["ending"]
+    assert streamed["usage"] == whole["usage"]
+    assert len(streamed["content"]) == len(whole["content"])
+    for (kind, name, told), (whole_kind, whole_name, content) in zip(
+        streamed["content"], whole["content"], strict=True
+    ):
+        assert (kind, name) == (whole_kind, whole_name)
+        assert (json.loads(told) if kind == "tool_use" else told) == content
 
 
 async def test_a_call_that_was_cut_off_has_what_came_of_it() -> None:

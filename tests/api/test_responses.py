@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, cast
 
 import openai
@@ -40,6 +41,25 @@ def _connect(*replies: Reply) -> Iterator[tuple[openai.OpenAI, ChatServing]]:
         openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=20) as client,
     ):
         yield client, serving
+
+
+@cache
+def _shared() -> tuple[ChatServing, Any]:
+    """A fake engine and the application over it, for tests with many examples."""
+    serving = ChatServing()
+    return serving, make_app(serving)
+
+
+async def _both(text: str, pieces: list[str], body: dict[str, Any]) -> tuple[Any, list[Any]]:
+    """The whole and the streamed answer to one request."""
+    serving, app = _shared()
+    async with http(app) as client:
+        serving.replies = [Reply(pieces=[text])]
+        whole = await client.post(_PATH, json=body)
+        serving.replies = [Reply(pieces=pieces)]
+        streamed = await client.post(_PATH, json={**body, "stream": True})
+    assert whole.status_code == 200, whole.text
+    return whole.json(), read_typed_events(streamed)
 
 
 async def _post(serving: ChatServing, status: int = 200, **body: Any) -> Any:
@@ -210,18 +230,12 @@ def test_an_error_in_a_stream_is_told_where_it_happened() -> None:
 _PARTS = fragments("a", "é", "<think>", "\nhm\n", "</think>", "\n\n", _CALL, "<tool_call>", "{", '"name"', "Look. ")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(deadline=None)
 @given(cut(_PARTS))
 def test_whole_and_streamed_responses_agree(case: tuple[str, list[str]]) -> None:
-    text, pieces = case
-
-    async def compare() -> None:
-        wish: dict[str, Any] = {"tools": [_TOOL], "include": ["message.output_text.logprobs"]}
-        whole = await _post(ChatServing(replies=[Reply(pieces=[text])]), **wish)
-        streamed = _join(await _stream(ChatServing(replies=[Reply(pieces=pieces)]), **wish))
-        assert _plain(streamed) == _plain(whole)
-
-    asyncio.run(compare())
+    body = {"input": "Hi", "tools": [_TOOL], "include": ["message.output_text.logprobs"]}
+    whole, events = asyncio.run(_both(*case, body))
+    assert _plain(_join(events)) == _plain(whole)
 
 
 async def test_a_response_that_was_cut_off_says_so() -> None:
