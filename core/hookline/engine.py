@@ -159,6 +159,9 @@ class Engine:
             raise RequestError(f"chat gives one choice; n must be 1, not {params.n}", param="n")
         if rendered.stop:
             params = params.replace(stop=(*params.stop, *rendered.stop))
+        if tools or rendered.keeps_special_tokens:
+            # What the parsers look for may be special tokens.
+            params = params.replace(skip_special_tokens=False)
         parser = build_output_parser(
             self.plan.plugins,
             rendered,

@@ -110,6 +110,16 @@ async def test_output_parser_is_composed(serving: EngineServing) -> None:
     assert [call.name for _, second in parts for call in second.calls] == ["f"]
 
 
+@pytest.mark.parametrize("are_special", [False, True])
+async def test_answers_keep_the_tokens_that_reasoning_is_marked_with(
+    checkpoint: Path, tokenizer: Tokenizer, are_special: bool
+) -> None:
+    target = "tests.factories.frontend_plugins:PipeReasoningParser"
+    parser = chosen("reasoning_parsers", "pipe", target, details={"special_markers": are_special})
+    rendered = await _serving(checkpoint, tokenizer, [parser])[0].render_chat([{"role": "user", "content": "a"}])
+    assert rendered.keeps_special_tokens is are_special
+
+
 def test_parser_that_does_not_load_stops_the_start(checkpoint: Path, tokenizer: Tokenizer) -> None:
     with pytest.raises(PluginError, match="'gone'"):
         _serving(checkpoint, tokenizer, [chosen("reasoning_parsers", "gone", "no.such.module:X")])

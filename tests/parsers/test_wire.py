@@ -53,7 +53,7 @@ def _parser(form: RenderedFormat) -> type[FunctionCallParser]:
 def _matcher(form: RenderedFormat, *, parallel: bool = True) -> xgrammar.GrammarMatcher:
     structure = _parser(form).required_calls(TOOLS, parallel=parallel)
     assert structure is not None
-    vocabulary: list[str | bytes] = [bytes([at]) for at in range(255)] + [b"</s>"]
+    vocabulary = [bytes([at]) for at in range(255)] + [b"</s>"]
     info = xgrammar.TokenizerInfo(vocabulary, vocab_type=xgrammar.VocabType.RAW, stop_token_ids=[255])
     compiler = xgrammar.GrammarCompiler(info, max_threads=1)
     return xgrammar.GrammarMatcher(compiler.compile_structural_tag(json.dumps(structure)))
@@ -87,13 +87,14 @@ def test_what_templates_render_is_accepted(form: RenderedFormat, calls: list[Par
 
 @pytest.mark.parametrize("form", _WRITTEN, ids=_IDS)
 def test_all_else_is_refused(form: RenderedFormat) -> None:
-    for calls in (
+    wrong: list[list[Part]] = [
         [("other", {})],
         [("search", {})],
         [("search", {"query": "x", "limit": "three"})],
         [("search", {"query": "x", "unit": "feet"})],
         [("search", {"query": "x", "filters": {"a": "b"}})],
-    ):
+    ]
+    for calls in wrong:
         assert not _accepts(form, _render(form, *calls)), calls
     assert not _accepts(form, "")
     assert not _accepts(form, "text " + _render(form, ("now", {})))

@@ -32,6 +32,8 @@ class RequestBuilder:
         config = plan.config
         model = ModelConfig.load(plan.model_path)
         self._tokenizer = tokenizer
+        reasoning = plan.plugins.of_kind("reasoning_parsers")
+        self._keeps_special_tokens = any(parser.details.get("special_markers", False) for parser in reasoning)
         #: The longest prompt and output together, in tokens.
         self.context_len = config.model.max_model_len or model.context_len
         self.vocab_size = model.vocab_size
@@ -105,7 +107,11 @@ class RequestBuilder:
             continue_final_message=continue_final_message,
             template_kwargs=template_kwargs,
         )
-        return RenderedChat(prompt=prompt, input_ids=self._tokenizer.encode(prompt, add_special_tokens=False))
+        return RenderedChat(
+            prompt=prompt,
+            input_ids=self._tokenizer.encode(prompt, add_special_tokens=False),
+            keeps_special_tokens=self._keeps_special_tokens,
+        )
 
     def _input_ids(self, request: GenerateRequest) -> list[int]:
         if (request.prompt is None) == (request.input_ids is None):

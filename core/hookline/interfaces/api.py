@@ -105,6 +105,8 @@ class RenderedChat:
     input_ids: list[int]
     #: Stop strings that the template itself asks for.
     stop: tuple[str, ...] = ()
+    #: Whether the answer must keep special tokens, because those are what the reasoning parser looks for.
+    keeps_special_tokens: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,8 @@ class ReasoningParserSpec(Spec):
     #: Strings that all occur in the chat template of a model that writes this format; ``auto`` takes the
     #: best spec for which they do. Empty: never taken by ``auto``.
     template_markers: tuple[str, ...] = ()
+    #: Whether the markers are special tokens, which answers then keep in their text. Of calls this is assumed.
+    special_markers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ def _reasoning(name: str, target: str, summary: str, markers: tuple[str, ...] = 
         target=f"hookline_parsers.reasoning.{target}",
         template_markers=markers,
         summary=summary,
+        special_markers=name == "gpt-oss",
         # Formats of one family alone are better known than the one that many share.
         priority=0 if name == "think" else 1,
     )

@@ -120,8 +120,8 @@ class ChatTurn:
         if self._rendered.stop:
             stop = values.get("stop") or []
             values["stop"] = [*([stop] if isinstance(stop, str) else stop), *self._rendered.stop]
-        if wish.tools.tools:
-            # The markers of calls may be special tokens.
+        if wish.tools.tools or self._rendered.keeps_special_tokens:
+            # The markers of calls may be special tokens, and those of reasoning may be.
             values.setdefault("skip_special_tokens", False)
         if wish.tools.schema is not None:
             if any(values.get(kind) is not None for kind in _GRAMMARS):
