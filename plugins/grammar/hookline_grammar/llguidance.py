@@ -41,6 +41,7 @@ _LIMITS: dict[str, Any] = {
 }
 #: Forced text may be written in any tokens: the library would allow the tokenizer's own only.
 _HEAD = '%llguidance {"no_forcing": true}\n'
+_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
 _WHITESPACE = r"[ \t\n\r]"
 
 
@@ -90,9 +91,8 @@ class LLGuidanceBackend(GrammarBackend):
         return llguidance.LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits)
 
     def _of_schema(self, source: str) -> str:
-        return self._of_checked(SCHEMAS.parse(source))
-
-    def _of_checked(self, schema: dict[str, Any] | bool) -> str:
+        schema = parse_json(source, "json_schema")
+        _mend(SCHEMAS.check(schema))
         return f"{_HEAD}start: %json {self._with_options(schema)}\n"
 
     def _with_options(self, schema: dict[str, Any] | bool) -> str:
@@ -124,7 +124,7 @@ class LLGuidanceBackend(GrammarBackend):
     def _of_tag(self, source: str) -> str:
         tags = triggered_tags(parse_json(source, "structural_tag"), "llguidance")
         for tag in tags:
-            SCHEMAS.check(tag.schema, "structural_tag")
+            _mend(SCHEMAS.check(tag.schema, "structural_tag"))
         lark: str = llguidance.StructTag.to_grammar(
             [
                 llguidance.StructTag(
@@ -249,6 +249,29 @@ class _Tokens:
         """Tokens for a text that the grammar forces; nothing here relies on which."""
         spelled = text if isinstance(text, bytes) else text.encode()
         return [self._ids[bytes([byte])] for byte in spelled if bytes([byte]) in self._ids]
+
+
+def _mend(schemas: list[dict[str, Any]]) -> None:
+    """Leave out what says nothing, and what the library would refuse all the same."""
+    for schema in schemas:
+        schema.pop("uniqueItems", None)
+        if schema.get("format") not in _FORMATS:
+            schema.pop("format", None)
+        _check_count(schema)
+
+
+def _check_count(schema: dict[str, Any]) -> None:
+    """The library counts a name twice that comes twice, which undeclared ones may."""
+    fewest, required = schema.get("minProperties"), schema.get("required")
+    if not isinstance(fewest, int) or fewest <= max(1, len(required) if isinstance(required, list) else 0):
+        return
+    if schema.get("additionalProperties") is not False or "patternProperties" in schema:
+        raise UnsupportedGrammarError(
+            "json_schema: the grammar backend 'llguidance' enforces 'minProperties' only where "
+            "'additionalProperties' is false; require the properties instead",
+            param="json_schema",
+            code="unsupported_schema",
+        )
 
 
 def _as_object(schema: dict[str, Any] | bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ not follow its schema, so what is known to be ignored is an error here. Still ac
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -50,6 +51,8 @@ _PYTHON_TYPES = {
     "array": (list,),
     "object": (dict,),
 }
+#: Some libraries leave it out of a pattern without a word.
+_LOOKAROUND = re.compile(r"(?<!\\)(?:\\\\)*\(\?<?[=!]")
 #: Ignored by every backend here.
 _ALWAYS_IGNORED = frozenset(
     {
@@ -190,6 +193,8 @@ class _Node:
         patterns += named if isinstance(named, dict) else []
         for pattern in patterns:
             piece = unsafe_piece(pattern, wide_are_safe=self.rules.filters_patterns)
+            if _LOOKAROUND.search(pattern):
+                self._refuse({"pattern"}, "with what looks ahead or behind")
             if piece is not None:
                 self._refuse({"pattern"}, f"that may match a character which JSON must escape ({piece!r:.40})")
         names = self.schema.get("properties")
@@ -234,6 +239,8 @@ class _Node:
                 self._refuse(unheard, "without 'type'")
         elif "number" in types and "multipleOf" in keys:
             self._refuse({"multipleOf"}, "for type 'number'")
+        elif isinstance(self.schema.get("multipleOf"), float) and not self.schema["multipleOf"].is_integer():
+            self._refuse({"multipleOf"}, "unless it is an integer")
 
     def _check_required(self) -> None:
         required, properties = self.schema.get("required"), self.schema.get("properties", {})

@@ -35,6 +35,7 @@ SCHEMAS = SchemaCheck(
             frozenset({"multipleOf"}),
             frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}),
         ),
+        (frozenset({"patternProperties"}), frozenset({"properties"})),
         (frozenset({"propertyNames"}), frozenset({"properties", "patternProperties", "additionalProperties"})),
         (frozenset({"minProperties"}), frozenset({"propertyNames", "patternProperties", "additionalProperties"})),
     ),
@@ -103,7 +104,7 @@ class XGrammarBackend(GrammarBackend):
 
     def _compile_json_schema(self, source: str) -> xgrammar.CompiledGrammar:
         schema = parse_json(source, "json_schema")
-        _mend_lengths(SCHEMAS.check(schema))
+        _mend(SCHEMAS.check(schema))
         return self._compiler.compile_json_schema(
             json.dumps(schema),
             any_whitespace=self._options.any_whitespace,
@@ -113,7 +114,7 @@ class XGrammarBackend(GrammarBackend):
     def _compile_structural_tag(self, source: str) -> xgrammar.CompiledGrammar:
         tag = renewed(parse_json(source, "structural_tag"))
         for schema in schemas_in(tag):
-            _mend_lengths(SCHEMAS.check(schema, "structural_tag"))
+            _mend(SCHEMAS.check(schema, "structural_tag"))
         return self._compiler.compile_structural_tag(json.dumps(tag))
 
 
@@ -186,6 +187,18 @@ class XGrammarMatcher(GrammarMatcher):
             # The library also sets what is beyond the vocabulary.
             mask_W[-1] &= self._last_word
         return bool(mask_W.any())
+
+
+def _mend(schemas: list[dict[str, Any]]) -> None:
+    """Change what the library would compile into something else."""
+    _mend_lengths(schemas)
+    for schema in schemas:
+        # Further names might be declared ones, whose values would follow the wrong schema.
+        if schema.get("properties") and "additionalProperties" in schema:
+            schema["additionalProperties"] = False
+        # The check has seen that the branches exclude each other, which the library cannot always see.
+        if "oneOf" in schema:
+            schema["anyOf"] = schema.pop("oneOf")
 
 
 def _mend_lengths(schemas: Iterable[dict[str, Any]]) -> None:
