@@ -1,0 +1,53 @@
+"""What a grammar allows holds beside everything else that a request may ask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hookline.testkit.scheduling import EOS, Harness, letter
+from tests.factories.fake_grammar import FAKE_GRAMMAR
+
+
+def run(checkpoint: Path, overlap: bool, params: dict[str, Any], **harness: Any) -> tuple[list[int], str, object]:
+    """Tokens, reason and match of a constrained request beside a free one."""
+    running = Harness(checkpoint, plugins=[FAKE_GRAMMAR], overlap=overlap, **harness)
+    running.add("free", [6] * 9, 12)
+    running.add("a", [5] * 20, 9, **params)
+    output = running.run()["a"]
+    assert output.finish is not None
+    running.assert_idle()
+    return output.token_ids, output.finish.type, output.finish.matched
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+class TestBesideOtherParameters:
+    def test_ignore_eos_with_a_finite_grammar_ends(self, checkpoint: Path, overlap: bool) -> None:
+        tokens, reason, _ = run(checkpoint, overlap, {"regex": "7 8", "ignore_eos": True})
+        assert (tokens, reason) == ([7, 8, EOS], "stop")
+
+    def test_a_stop_string_ends_in_the_middle_of_the_grammar(self, checkpoint: Path, overlap: bool) -> None:
+        tokens, reason, matched = run(checkpoint, overlap, {"regex": "7 8 9 10", "stop": letter(8) + letter(9)})
+        assert (tokens, reason, matched) == ([7, 8, 9], "stop", letter(8) + letter(9))
+
+    def test_a_stop_token_ends_in_the_middle_of_the_grammar(self, checkpoint: Path, overlap: bool) -> None:
+        tokens, reason, matched = run(checkpoint, overlap, {"regex": "7 8 9 10", "stop_token_ids": [9]})
+        assert (tokens, reason, matched) == ([7, 8, 9], "stop", 9)
+
+    def test_a_prompt_in_chunks_changes_nothing(self, checkpoint: Path, overlap: bool) -> None:
+        places = "7|8 9|10 11|12"
+        whole = run(checkpoint, overlap, {"regex": places})
+        assert run(checkpoint, overlap, {"regex": places}, chunk=4) == whole
+        assert len(whole[0]) == 4
+
+    def test_choices_of_one_prompt_have_matchers_of_their_own(self, checkpoint: Path, overlap: bool) -> None:
+        harness = Harness(checkpoint, plugins=[FAKE_GRAMMAR], overlap=overlap)
+        for index in range(4):
+            harness.add(f"c{index}", [5], 9, choice_index=index, regex="7|8|9|10 7|8|9|10", seed=3, temperature=1.0)
+        outputs = harness.run()
+        for output in outputs.values():
+            assert len(output.token_ids) == 3
+            assert set(output.token_ids[:2]) <= {7, 8, 9, 10}
+            assert output.token_ids[2] == EOS
