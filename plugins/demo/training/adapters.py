@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,10 +110,18 @@ def train_adapter(
     directory = out / adapter.name
     wrapped.save_pretrained(str(directory))
     (directory / "README.md").unlink(missing_ok=True)
+    _sort_targets(directory / "adapter_config.json")
     file = directory / "adapter_model.safetensors"
     tensors = {name: tensor.bfloat16() for name, tensor in load_file(file).items()}
     save_file(tensors, file, metadata={"format": "pt"})
     file.chmod(0o644)
+
+
+def _sort_targets(config: Path) -> None:
+    """peft keeps the targets in a set, whose order differs from run to run."""
+    values = json.loads(config.read_text())
+    values["target_modules"] = sorted(values["target_modules"])
+    config.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def score_adapters(
