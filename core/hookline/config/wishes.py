@@ -182,8 +182,8 @@ def _grammar_wish(config: HooklineConfig) -> Wish:
         return Wish(kind="grammar_backends", names=wanted, setting=setting, many=True, required=False)
     if not is_off and names != (AUTO,):
         raise ConfigError(
-            f"grammar.grammar_backend is '{', '.join(names)}', but with model.skip_tokenizer_init there is no tokenizer "
-            "to follow a grammar with; use 'none'"
+            f"grammar.grammar_backend is '{', '.join(names)}', but with model.skip_tokenizer_init there is no "
+            "tokenizer to follow a grammar with; use 'none'"
         )
     return Wish(kind="grammar_backends", names=(), setting="model.skip_tokenizer_init")
 
