@@ -28,6 +28,15 @@ class TestBesideOtherParameters:
         tokens, reason, _ = run(checkpoint, overlap, {"regex": "7 8", "ignore_eos": True})
         assert (tokens, reason) == ([7, 8, EOS], "stop")
 
+    def test_a_grammar_that_ends_before_the_least_length_ends_the_output(self, checkpoint: Path, overlap: bool) -> None:
+        tokens, reason, _ = run(checkpoint, overlap, {"regex": "7 8", "min_new_tokens": 6, "ignore_eos": False})
+        assert (tokens, reason) == ([7, 8, EOS], "stop")
+
+    def test_the_least_length_holds_where_the_grammar_can_go_on(self, checkpoint: Path, overlap: bool) -> None:
+        places = f"{EOS}|7 {EOS}|8 9"
+        tokens, reason, _ = run(checkpoint, overlap, {"regex": places, "min_new_tokens": 2, "ignore_eos": False})
+        assert (tokens, reason) == ([7, 8, 9, EOS], "stop")
+
     def test_a_stop_string_ends_in_the_middle_of_the_grammar(self, checkpoint: Path, overlap: bool) -> None:
         tokens, reason, matched = run(checkpoint, overlap, {"regex": "7 8 9 10", "stop": letter(8) + letter(9)})
         assert (tokens, reason, matched) == ([7, 8, 9], "stop", letter(8) + letter(9))

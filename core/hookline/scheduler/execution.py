@@ -191,9 +191,11 @@ class Execution:
 
 def _sampling_row(req: Req) -> SamplingRow:
     assert req.row is not None
+    # What a grammar leaves is known to the mask alone, which therefore holds end tokens back in the sampler's place.
+    params = req.params if req.matcher is None else req.params.replace(min_new_tokens=0)
     return SamplingRow(
         row=req.row,
-        params=req.params,
+        params=params,
         choice_index=req.request.choice_index,
         prompt_ids=tuple(req.request.input_ids),
         output_ids=tuple(req.output_ids),

@@ -12,6 +12,7 @@ from hookline.errors import RequestError
 
 if TYPE_CHECKING:
     from hookline.scheduler.finisher import Finisher
+    from hookline.scheduler.req import Req
     from hookline.scheduler.roster import Roster
     from hookline.scheduler.schedule_batch import Pass
 
@@ -40,6 +41,7 @@ class MaskFiller:
             assert req.matcher is not None
             try:
                 req.matcher.fill_bitmask(mask_BW, row)
+                _hold_back_ends(req, mask_BW[row])
             except RequestError as error:
                 mask_BW[row] = -1
                 self._finisher.fail(req, error)
@@ -50,3 +52,14 @@ class MaskFiller:
                 self._finisher.fail(req, RequestError(message, code="grammar_failed", status_code=500))
         self._roster.sweep()
         return mask_BW
+
+
+def _hold_back_ends(req: Req, mask_W: npt.NDArray[np.int32]) -> None:
+    """Forbid the end tokens before ``min_new_tokens``, unless the grammar allows nothing else any more."""
+    if len(req.output_ids) >= req.params.min_new_tokens:
+        return
+    held_W = mask_W.view(np.uint32).copy()
+    for token_id in req.end_ids:
+        held_W[token_id // 32] &= np.uint32(0xFFFFFFFF ^ (1 << token_id % 32))
+    if held_W.any():
+        mask_W[:] = held_W.view(np.int32)
