@@ -44,7 +44,7 @@ SHIPPED_OFFERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "qwen3_coder",
             "step3",
         ),
-        "grammar_backends": ("outlines", "xgrammar"),
+        "grammar_backends": ("llguidance", "outlines", "xgrammar"),
         "logits_processors": ("allowed_tokens", "bad_words", "no_repeat_ngram", "thinking_budget"),
         "lora_backends": ("torch",),
         "models": ("llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_vl_moe"),

@@ -6,6 +6,7 @@ Its grammars are lazy: nothing is computed ahead of the masks. Each step has a l
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -41,6 +42,7 @@ _LIMITS: dict[str, Any] = {
 }
 #: Forced text may be written in any tokens: the library would allow the tokenizer's own only.
 _HEAD = '%llguidance {"no_forcing": true}\n'
+_EMPTY_ROOT = re.compile(r'^start:\s*""\s*$', re.MULTILINE)
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
 _WHITESPACE = r"[ \t\n\r]"
 
@@ -116,6 +118,9 @@ class LLGuidanceBackend(GrammarBackend):
         except Exception as exc:
             # A parser of the library's own, in Python, that raises whatever it meets.
             raise RequestError(f"ebnf does not compile with llguidance: {exc!s:.500}", param="ebnf") from exc
+        if _EMPTY_ROOT.search(lark):
+            # What is missing would otherwise stand for the empty text.
+            raise RequestError("ebnf does not compile with llguidance: the root rule has no right side", param="ebnf")
         return _HEAD + lark.removeprefix("%llguidance {}\n")
 
     def _of_choice(self, source: str) -> str:
