@@ -27,7 +27,6 @@ from hookline_attention.triton_attention.tiles import (
     decode_tile,
     extend_tile,
     num_splits,
-    power_of_two,
 )
 
 if TYPE_CHECKING:
@@ -129,7 +128,8 @@ class TritonAttention(AttentionBackend):
         if splits > 1:
             merge_kernel[(batch_size, layer.num_q_heads)](
                 parts, lse, out, out.stride(0), out.stride(1), splits,
-                DV=layer.v_head_dim, BLOCK_DV=_width(layer.v_head_dim), BLOCK_S=power_of_two(splits), num_warps=4,
+                DV=layer.v_head_dim, BLOCK_DV=_width(layer.v_head_dim), BLOCK_S=triton.next_power_of_2(splits),
+                num_warps=4,
             )  # fmt: skip
 
     def _parts(self, plan: _Plan, layer: AttentionLayerInfo) -> tuple[Tensor, Tensor]:
@@ -177,7 +177,7 @@ class TritonAttention(AttentionBackend):
 
 def _width(extent: int) -> int:
     """Columns of a tile that hold ``extent`` values."""
-    return max(16, power_of_two(extent))
+    return max(16, int(triton.next_power_of_2(extent)))
 
 
 def _multiprocessors(device: torch.device) -> int:

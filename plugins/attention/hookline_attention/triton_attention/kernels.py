@@ -16,6 +16,13 @@ LOG2E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
+def _gather(plane, slot, is_key, kv_head, stride_slot, stride_head, d, D: tl.constexpr):
+    """One head's keys or values at the slots, zeros where there is no key."""
+    place = plane + slot[:, None] * stride_slot + kv_head * stride_head + d[None, :]
+    return tl.load(place, mask=is_key[:, None] & (d[None, :] < D), other=0.0)
+
+
+@triton.jit
 def _scores(q, k, scale, softcap, HAS_SOFTCAP: tl.constexpr, PRECISION: tl.constexpr):
     """Scores of a tile in base 2."""
     scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
@@ -86,16 +93,8 @@ def decode_kernel(
         key = start + tl.arange(0, BLOCK_L)
         is_key = key < end
         slot = tl.load(table + key, mask=is_key, other=0).to(tl.int64)
-        k = tl.load(
-            k_plane + slot[:, None] * stride_k_slot + kv_head * stride_k_head + d[None, :],
-            mask=is_key[:, None] & (d[None, :] < D),
-            other=0.0,
-        ).to(q.dtype)
-        v = tl.load(
-            v_plane + slot[:, None] * stride_v_slot + kv_head * stride_v_head + dv[None, :],
-            mask=is_key[:, None] & (dv[None, :] < DV),
-            other=0.0,
-        ).to(q.dtype)
+        k = _gather(k_plane, slot, is_key, kv_head, stride_k_slot, stride_k_head, d, D).to(q.dtype)
+        v = _gather(v_plane, slot, is_key, kv_head, stride_v_slot, stride_v_head, dv, DV).to(q.dtype)
         scores = _scores(q, k, scale, softcap, HAS_SOFTCAP, PRECISION)
         scores = tl.where(is_key[None, :], scores, float("-inf"))
         peak, total, acc = _online(scores, v, peak, total, acc, PRECISION)
@@ -193,16 +192,8 @@ def extend_kernel(
         key = start + tl.arange(0, BLOCK_L)
         is_key = key < seq_len
         slot = tl.load(table + key, mask=is_key, other=0).to(tl.int64)
-        k = tl.load(
-            k_plane + slot[:, None] * stride_k_slot + kv_head * stride_k_head + d[None, :],
-            mask=is_key[:, None] & (d[None, :] < D),
-            other=0.0,
-        ).to(q.dtype)
-        v = tl.load(
-            v_plane + slot[:, None] * stride_v_slot + kv_head * stride_v_head + dv[None, :],
-            mask=is_key[:, None] & (dv[None, :] < DV),
-            other=0.0,
-        ).to(q.dtype)
+        k = _gather(k_plane, slot, is_key, kv_head, stride_k_slot, stride_k_head, d, D).to(q.dtype)
+        v = _gather(v_plane, slot, is_key, kv_head, stride_v_slot, stride_v_head, dv, DV).to(q.dtype)
         seen = is_key[None, :] & is_row[:, None]
         if HAS_TREE:
             allowed = tl.load(

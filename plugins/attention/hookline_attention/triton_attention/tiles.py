@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import triton
 
 #: Keys of a split at least: less does not pay for the merge.
 MIN_SPLIT = 256
@@ -26,21 +27,16 @@ class Tile:
     num_stages: int
 
 
-def power_of_two(number: int) -> int:
-    """The least power of two that is not below ``number``."""
-    return 1 << max(0, number - 1).bit_length()
-
-
 def decode_tile(group: int, head_dim: int, dtype: torch.dtype) -> Tile:
     """The tile of a decode: all query heads of a key-value head, and a block of keys."""
     wide = head_dim > 128 or dtype is torch.float32
-    return Tile(rows=max(MIN_ROWS, power_of_two(group)), keys=32 if wide else 64, num_warps=4, num_stages=2)
+    return Tile(rows=max(MIN_ROWS, triton.next_power_of_2(group)), keys=32 if wide else 64, num_warps=4, num_stages=2)
 
 
 def extend_tile(group: int, head_dim: int, dtype: torch.dtype, longest: int) -> Tile:
     """The tile of an extend; short ones, as in speculative verification, take fewer rows."""
     rows = 64 if head_dim > 128 or dtype is torch.float32 else 128
-    rows = max(MIN_ROWS, min(rows, power_of_two(longest * group)))
+    rows = max(MIN_ROWS, min(rows, triton.next_power_of_2(longest * group)))
     keys = 32 if head_dim > 128 or dtype is torch.float32 else 64
     return Tile(rows=rows, keys=keys, num_warps=4 if rows <= 64 else 8, num_stages=2)
 

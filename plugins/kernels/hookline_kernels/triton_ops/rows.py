@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import triton
 from torch import Tensor
 
 from hookline.layers.ops import QKV
@@ -20,11 +21,6 @@ _PER_WARP = 512
 _HEADS_TILE = 2048
 
 
-def power_of_two(number: int) -> int:
-    """The least power of two that is not below ``number``."""
-    return 1 << max(0, number - 1).bit_length()
-
-
 def _warps(block: int) -> int:
     return max(1, min(8, block // _PER_WARP))
 
@@ -38,7 +34,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     rows = out.numel() // size if size else 0
     if rows:
-        block = power_of_two(size)
+        block = triton.next_power_of_2(size)
         rms_norm_kernel[(rows,)](
             x, weight.contiguous(), out, x.stride(0), x.stride(1) if x.dim() == 3 else 0, inner,
             weight.numel() // size, eps, H=size, BLOCK_H=block, num_warps=_warps(block),
@@ -51,7 +47,7 @@ def fused_add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) 
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     if x.shape[0]:
         size = x.shape[-1]
-        block = power_of_two(size)
+        block = triton.next_power_of_2(size)
         add_rms_norm_kernel[(x.shape[0],)](
             x, residual, weight, out, x.stride(0), residual.stride(0), eps,
             H=size, BLOCK_H=block, num_warps=_warps(block),
@@ -65,7 +61,7 @@ def silu_and_mul(x_TI2: Tensor) -> Tensor:
     x = x_TI2.reshape(-1, 2 * width)
     out = torch.empty(*x_TI2.shape[:-1], width, dtype=x.dtype, device=x.device)
     if x.shape[0]:
-        block = min(1024, power_of_two(width))
+        block = min(1024, triton.next_power_of_2(width))
         grid = (x.shape[0], -(-width // block))
         silu_and_mul_kernel[grid](x, out, x.stride(0), WIDTH=width, BLOCK_I=block, num_warps=_warps(block))
     return out
@@ -91,8 +87,8 @@ def _rope(
     qkv_TND = qkv_TO.view(tokens, num_turned + num_kv, head_dim)
     out = torch.empty(tokens, num_turned, head_dim, dtype=qkv_TO.dtype, device=qkv_TO.device)
     if tokens:
-        block_d = power_of_two(head_dim)
-        block_n = max(1, min(power_of_two(num_turned), _HEADS_TILE // block_d))
+        block_d = triton.next_power_of_2(head_dim)
+        block_n = max(1, min(triton.next_power_of_2(num_turned), _HEADS_TILE // block_d))
         rope_kernel[(tokens, -(-num_turned // block_n))](
             qkv_TO, qkv_TO if weight_ND is None else weight_ND, cos, sin, out,
             qkv_TO.stride(0), cos.stride(0), sin.stride(0), eps,
@@ -110,7 +106,8 @@ def topk_softmax(logits_TE: Tensor, top_k: int, renormalize: bool) -> tuple[Tens
     if tokens:
         topk_softmax_kernel[(tokens,)](
             logits_TE, weights, ids, logits_TE.stride(0),
-            E=experts, K=top_k, BLOCK_E=power_of_two(experts), BLOCK_K=power_of_two(top_k), RENORMALIZE=renormalize,
+            E=experts, K=top_k, BLOCK_E=triton.next_power_of_2(experts), BLOCK_K=triton.next_power_of_2(top_k),
+            RENORMALIZE=renormalize,
             num_warps=1,
         )  # fmt: skip
     return weights, ids
