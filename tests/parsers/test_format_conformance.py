@@ -58,76 +58,69 @@ _KEYWORDS = st.dictionaries(
 
 
 class RenderedSuite(FunctionCallParserSuite):
-    """The suite for a format that ``tests.parsers.formats`` can write."""
+    """The suite for a format that ``tests.parsers.formats`` can write, by default the first of the parser's name."""
 
     form: ClassVar[RenderedFormat]
+
+    def __init_subclass__(cls) -> None:
+        if cls.name:
+            if "form" not in vars(cls):
+                cls.form = _form(cls.name)
+            if "markers" not in vars(cls):
+                cls.markers = cls.form.markers
+            cls.cases = _cases(cls.form)
 
     @classmethod
     def render(cls, name: str, arguments: Mapping[str, Any]) -> str:
         return cls.form.render(LogicalCase(name="", parts=[(name, arguments)]))
 
 
+class BareSuite(RenderedSuite):
+    """For formats that write strings without quotes."""
+
+    arguments = _BARE
+    quotes_markers = False
+
+
 @pytest.mark.slow
 class TestInternS1(RenderedSuite):
     name = "interns1"
-    form = _form("interns1")
-    markers = form.markers
-    cases = _cases(form)
 
 
 @pytest.mark.slow
 class TestLlama3(RenderedSuite):
     name = "llama3"
-    form = _form("llama3")
-    markers = form.markers
-    cases = _cases(form)
 
 
 @pytest.mark.slow
 class TestMistral(RenderedSuite):
     name = "mistral"
-    form = _form("mistral")
-    markers = form.markers
-    cases = _cases(form)
 
 
 @pytest.mark.slow
 class TestMistralCompact(RenderedSuite):
     name = "mistral"
     form = _form("mistral", 1)
-    markers = form.markers
-    cases = _cases(form)
 
 
 @pytest.mark.slow
 class TestMistralWithIds(RenderedSuite):
     name = "mistral-compact"
     form = _form("mistral-compact", 1)
-    markers = form.markers
-    cases = _cases(form)
 
 
 @pytest.mark.slow
 class TestDeepSeekV3(RenderedSuite):
     name = "deepseekv3"
-    form = _form("deepseekv3")
-    markers = form.markers
-    cases = _cases(form)
 
 
 @pytest.mark.slow
 class TestDeepSeekV31(RenderedSuite):
     name = "deepseekv31"
-    form = _form("deepseekv31")
-    markers = form.markers
-    cases = _cases(form)
 
 
 class TestKimiK2(RenderedSuite):
     name = "kimi_k2"
-    form = _form("kimi_k2")
-    markers = form.markers
-    cases = _cases(form)
 
 
 class TestGptOss(RenderedSuite):
@@ -135,14 +128,10 @@ class TestGptOss(RenderedSuite):
     form = _form("gpt-oss")
     #: The frame of an answer is dropped too.
     markers = (*form.markers, "<|channel|>final<|message|>")
-    cases = _cases(form)
 
 
 class TestPythonic(RenderedSuite):
     name = "pythonic"
-    form = _form("pythonic")
-    markers = form.markers
-    cases = _cases(form)
     arguments = _KEYWORDS
     #: Keys are identifiers.
     quotes_markers = False
@@ -152,70 +141,35 @@ class TestPythonic(RenderedSuite):
         return f"<|python_start|>{super().render(name, arguments)}<|python_end|>"
 
 
-class TestQwen3Coder(RenderedSuite):
+class TestQwen3Coder(BareSuite):
     name = "qwen3_coder"
-    form = _form("qwen3_coder")
-    markers = form.markers
-    cases = _cases(form)
-    arguments = _BARE
-    quotes_markers = False
 
 
 @pytest.mark.slow
-class TestMimo(RenderedSuite):
+class TestMimo(BareSuite):
     name = "mimo"
-    form = _form("mimo")
-    markers = form.markers
-    cases = _cases(form)
-    arguments = _BARE
-    quotes_markers = False
 
 
 @pytest.mark.slow
-class TestDeepSeekV32(RenderedSuite):
+class TestDeepSeekV32(BareSuite):
     name = "deepseekv32"
-    form = _form("deepseekv32")
-    markers = form.markers
-    cases = _cases(form)
-    arguments = _BARE
-    quotes_markers = False
 
 
 @pytest.mark.slow
-class TestGlm45(RenderedSuite):
+class TestGlm45(BareSuite):
     name = "glm45"
-    form = _form("glm45")
-    markers = form.markers
-    cases = _cases(form)
-    arguments = _BARE
-    quotes_markers = False
 
 
 @pytest.mark.slow
-class TestGlm47(RenderedSuite):
+class TestGlm47(BareSuite):
     name = "glm47"
-    form = _form("glm47")
-    markers = form.markers
-    cases = _cases(form)
-    arguments = _BARE
-    quotes_markers = False
 
 
 @pytest.mark.slow
-class TestStep3(RenderedSuite):
+class TestStep3(BareSuite):
     name = "step3"
-    form = _form("step3")
-    markers = form.markers
-    cases = _cases(form)
-    arguments = _BARE
-    quotes_markers = False
 
 
 @pytest.mark.slow
-class TestMinimaxM2(RenderedSuite):
+class TestMinimaxM2(BareSuite):
     name = "minimax-m2"
-    form = _form("minimax-m2")
-    markers = form.markers
-    cases = _cases(form)
-    arguments = _BARE
-    quotes_markers = False
