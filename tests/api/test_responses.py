@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, cast
 
 import openai
@@ -19,6 +18,7 @@ from hookline.testkit.in_process import http
 from hookline.testkit.splits import cut, fragments
 from tests.factories.fake_serving import ChatServing, make_app
 from tests.factories.http_server import running_server
+from tests.factories.two_answers import whole_and_streamed
 from tests.factories.typed_events import read_typed_events
 
 _PATH = "/v1/responses"
@@ -41,25 +41,6 @@ def _connect(*replies: Reply) -> Iterator[tuple[openai.OpenAI, ChatServing]]:
         openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=20) as client,
     ):
         yield client, serving
-
-
-@cache
-def _shared() -> tuple[ChatServing, Any]:
-    """A fake engine and the application over it, for tests with many examples."""
-    serving = ChatServing()
-    return serving, make_app(serving)
-
-
-async def _both(text: str, pieces: list[str], body: dict[str, Any]) -> tuple[Any, list[Any]]:
-    """The whole and the streamed answer to one request."""
-    serving, app = _shared()
-    async with http(app) as client:
-        serving.replies = [Reply(pieces=[text])]
-        whole = await client.post(_PATH, json=body)
-        serving.replies = [Reply(pieces=pieces)]
-        streamed = await client.post(_PATH, json={**body, "stream": True})
-    assert whole.status_code == 200, whole.text
-    return whole.json(), read_typed_events(streamed)
 
 
 async def _post(serving: ChatServing, status: int = 200, **body: Any) -> Any:
@@ -234,7 +215,7 @@ _PARTS = fragments("a", "é", "<think>", "\nhm\n", "</think>", "\n\n", _CALL, "<
 @given(cut(_PARTS))
 def test_whole_and_streamed_responses_agree(case: tuple[str, list[str]]) -> None:
     body = {"input": "Hi", "tools": [_TOOL], "include": ["message.output_text.logprobs"]}
-    whole, events = asyncio.run(_both(*case, body))
+    whole, events = asyncio.run(whole_and_streamed(_PATH, *case, body))
     assert _plain(_join(events)) == _plain(whole)
 
 
