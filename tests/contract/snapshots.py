@@ -68,6 +68,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             kinds=("models",),
             modules=(
                 "hookline.interfaces.model",
+                "hookline.interfaces.multimodal",
                 "hookline.layers.model",
                 "hookline.layers.build",
                 "hookline.layers.activation",

@@ -1,6 +1,7 @@
 """ForwardBatch: one pass on the device, as models and attention backends see it.
 
-Shape letters: B requests, T tokens, P position planes, R rows of the table, C its columns, V vocabulary.
+Shape letters: B requests, T tokens, P position planes, R rows of the table, C its columns, V vocabulary,
+N placed embedding rows, E elements of each.
 """
 
 from __future__ import annotations
@@ -62,6 +63,16 @@ class AttentionGeometry:
         return sum(self.extend_lens_cpu)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderRows:
+    """Embedding rows of media and their places in a pass."""
+
+    #: [N] int64 places among the T tokens, ascending; what ``input_ids`` have there is a placeholder.
+    places: torch.Tensor
+    #: [N, E] in the compute dtype, as ``Model.encode`` made them.
+    rows: torch.Tensor
+
+
 @dataclass(slots=True, kw_only=True)
 class ForwardBatch:
     """One pass on the device. Models read it; they do not change it."""
@@ -81,8 +92,8 @@ class ForwardBatch:
     logits_index: torch.Tensor
     #: Per-pass state of the LoRA backend, or ``None`` when the pass has no adapter.
     lora: Any | None = None
-    #: Encoder rows to place over the embeddings, later: (positions [N] into T, rows [N, H], named extras).
-    encoder_rows: Any | None = None
+    #: What the encoder made of media whose placeholders are in this pass.
+    encoder_rows: EncoderRows | None = None
     #: Typed extension slots.
     extras: dict[int, Any] = field(default_factory=dict)
 

@@ -33,6 +33,9 @@ class ModelSpec(Spec):
     architectures: tuple[str, ...] = ()
     #: Number of position planes: 1, or 3 for M-RoPE.
     position_planes: int = 1
+    #: "package.module:Class" of the model's ``hookline.interfaces.multimodal.MultimodalProcessor``. It is imported in
+    #: the frontend and must not import torch. ``None`` for a model that takes text only.
+    processor: str | None = None
     #: Default config values of this family (dotted path -> value), below files and flags, above built-ins:
     #: {"output.reasoning_parser": "think", "output.tool_call_parser": "qwen25"}.
     defaults: Mapping[str, object] = field(default_factory=dict)

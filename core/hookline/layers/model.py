@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hookline.config.model_config import ModelConfig
     from hookline.interfaces.attention import AttentionLayerInfo
     from hookline.interfaces.lora import LoRABackend
+    from hookline.interfaces.multimodal import EncoderInput
     from hookline.layers.build import BuildContext
     from hookline.layers.linear import Linear
 
@@ -56,6 +57,19 @@ class Model(ABC):
     @abstractmethod
     def compute_logits(self, hidden_SH: Tensor) -> Tensor:
         """Logits [S, V] in float32 of chosen rows of ``forward``'s result."""
+
+    @property
+    def encoder_row_size(self) -> int:
+        """E: elements of one embedding row that ``encode`` makes; 0 for a model that takes text only."""
+        return 0
+
+    def encode(self, items: Sequence[EncoderInput]) -> list[Tensor]:
+        """Embedding rows [N, E] of each item, in the compute dtype; they come back in ``ForwardBatch.encoder_rows``.
+
+        Items of several requests come together. What is made of one must not depend on the others. Launches work and
+        does not wait for the device. For models with ``encoder_row_size``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes text only")
 
     def map_weight(self, name: str) -> str | None:
         """The name under which the model knows a checkpoint tensor; ``None`` if it has no use for it.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from hookline.sampling_params import SamplingParams
@@ -39,6 +41,50 @@ class PoolingRequest(msgspec.Struct, frozen=True, kw_only=True):
     dimensions: int | None = None
 
 
+class MediaTensor(msgspec.Struct, frozen=True, kw_only=True):
+    """One array of a medium: in a segment of shared memory, or as it is within one process."""
+
+    name: str
+    #: numpy's word: "uint8", "float32", "int64".
+    dtype: str
+    shape: tuple[int, ...]
+    #: Name of the segment (``multiprocessing.shared_memory``) and the array's first byte in it, C order.
+    segment: str = ""
+    offset: int = 0
+    #: The array itself where both ends are one process; then there is no segment. Never on the wire.
+    data: Any = None
+
+
+class MediaItem(msgspec.Struct, frozen=True, kw_only=True):
+    """What the encoder takes in one piece; see ``hookline.interfaces.multimodal.ProcessedItem``."""
+
+    kind: str
+    #: 32 bytes, SHA-256 over the raw bytes, the processing key and the run of frames: equal digests, equal rows.
+    digest: bytes
+    #: Runs (start, length) of the item's placeholders in the prompt, ascending.
+    spans: list[tuple[int, int]]
+    grid: tuple[int, ...]
+    #: Rows that the encoder yields; the lengths of ``spans`` add up to it.
+    num_rows: int
+    #: Encoder work in patches.
+    cost: int
+    tensors: list[MediaTensor]
+
+
+class MultimodalInputs(msgspec.Struct, frozen=True, kw_only=True):
+    """The media of a request, in the order of their places in the prompt.
+
+    The sender owns the segments. The scheduler reads them until it has sent the last output of the request (of each
+    choice, where several share them); then, and not before, the sender may free or reuse them.
+    """
+
+    items: list[MediaItem]
+    #: int64 [P, T] in C order, little-endian; empty where positions count tokens.
+    positions: bytes = b""
+    #: Position of the token after the prompt, less the length of the prompt.
+    position_delta: int = 0
+
+
 class TokenizedRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
     """One choice of one prompt, ready for the scheduler. ``pooling`` makes it an embedding request."""
 
@@ -51,6 +97,8 @@ class TokenizedRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request")
     pooling: PoolingRequest | None = None
     priority: int = 0
     namespace: CacheNamespace = CacheNamespace()
+    #: Pictures and the like; ``input_ids`` hold the model's placeholder token once for each embedding row.
+    multimodal: MultimodalInputs | None = None
     #: Name of the adapter, or ``None`` for the base model.
     lora: str | None = None
     #: time.time() of the receipt by the server; for metrics only.
