@@ -76,6 +76,8 @@ class VideoSettings:
         low, high = _pixels(values, default.min_pixels, default.max_pixels)
         names = ("fps", "num_frames", "min_frames", "max_frames", "max_video_tokens", "cap_pixels_per_frame")
         own = {name: values[name] for name in names if values.get(name) is not None}
+        if "fps" in own:
+            own["fps"] = float(own["fps"])
         if values.get("do_sample_frames") is not None:
             own["sample_frames"] = bool(values["do_sample_frames"])
         return cls(patches=_patches(values), min_pixels=low, max_pixels=high, **own)
