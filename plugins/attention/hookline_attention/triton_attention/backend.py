@@ -1,9 +1,8 @@
 """TritonAttention: the backend over the kernels of this package.
 
-A pass of single tokens runs the decode kernel, cut over keys as far as it takes to fill the device; every other
-pass runs the extend kernel. Planning reads the host's lengths only. The device half of it is three small
-tensors, so a graph can capture a decode: the number of splits then depends on the batch size and on the longest
-context that the engine allows, and each request is cut by the length that the device knows.
+A pass of single tokens runs the decode kernel over items of work that the device cuts from the lengths it knows, so
+a graph can capture it and replay it with any lengths. Passes with plain masks run the prefill kernel, which reads
+new keys in place; windows and trees run the extend kernel, which knows every mask.
 
 With ``deterministic`` all passes run the extend kernel with one shape of tile. A row is then the same sum in the
 same order alone, in any batch, and however its prompt was chunked.
@@ -20,13 +19,16 @@ from torch import Tensor
 
 from hookline.batch.forward_batch import AttentionGeometry, MaskKind
 from hookline.interfaces.attention import AttentionBackend, AttentionEnv, AttentionLayerInfo
-from hookline_attention.triton_attention.kernels import decode_kernel, extend_kernel, merge_kernel
+from hookline_attention.triton_attention.decode_kernels import decode_kernel, items_kernel, merge_kernel
+from hookline_attention.triton_attention.kernels import extend_kernel
+from hookline_attention.triton_attention.prefill_kernels import prefill_kernel
 from hookline_attention.triton_attention.tiles import (
-    MIN_SPLIT,
+    ITEM_UNIT,
     Tile,
     decode_tile,
     extend_tile,
-    num_splits,
+    num_items,
+    prefill_tile,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +36,28 @@ if TYPE_CHECKING:
 
 #: Multiprocessors to assume where there are none (the interpreter).
 _NO_SMS = 4
+#: Items that one program of the cut writes.
+_ITEMS_TILE = 64
+#: Parts that a merge reads at once.
+_MERGED = 8
+
+
+@dataclass(slots=True, kw_only=True)
+class _Items:
+    """The work of a decode; filled on the device by ``prepare``."""
+
+    #: Items are cut so that there are about as many.
+    target: int
+    #: [W] request of each item, or -1.
+    request: Tensor
+    #: [B] first item of each request, and how many it has.
+    begin: Tensor
+    count: Tensor
+    #: [1] keys of an item.
+    length: Tensor
+    #: Parts of requests that have several items, [W, N, Dv] float32 and [W, N]; shared by all layers of the pass.
+    parts: Tensor | None = None
+    lse: Tensor | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,14 +65,11 @@ class _Plan:
     """One pass."""
 
     geometry: AttentionGeometry
-    is_decode: bool
     longest_new: int
-    splits: int
-    #: [B] int64, the row of the pass where each request begins; made by ``prepare``.
+    #: Set for decodes.
+    items: _Items | None = None
+    #: [B] int64, the row of the pass where each request begins; made by ``prepare`` for everything else.
     starts: Tensor | None = None
-    #: Parts of a split decode, [B, N, S, Dv] float32 and [B, N, S]; shared by all layers of the pass.
-    parts: Tensor | None = None
-    lse: Tensor | None = None
 
 
 class TritonAttention(AttentionBackend):
@@ -58,22 +79,36 @@ class TritonAttention(AttentionBackend):
         super().__init__(env)
         self._group = env.num_q_heads // env.num_kv_heads
         self._num_sms = _multiprocessors(env.device)
+        #: Kernels of a decode start while the one before them ends (programmatic dependent launch).
+        self._pdl = env.device.type == "cuda" and torch.cuda.get_device_capability(env.device) >= (9, 0)
+        self._launch: dict[str, bool] = {"launch_pdl": True} if self._pdl else {}
         #: "ieee": float32 products are exact, not in the tensor cores' short format.
         self._precision = "ieee" if env.dtype is torch.float32 else "tf32"
 
     def plan(self, geometry: AttentionGeometry) -> _Plan:
         longest_new = max(geometry.extend_lens_cpu, default=0)
-        is_decode = longest_new == 1 and not self.env.deterministic and geometry.mask is not MaskKind.TREE
-        splits = 1
-        if is_decode:
-            longest = max(geometry.seq_lens_cpu)
-            splits = num_splits(geometry.batch_size, self.env.num_kv_heads, longest, self._num_sms)
-        return _Plan(geometry=geometry, is_decode=is_decode, longest_new=longest_new, splits=splits)
+        plan = _Plan(geometry=geometry, longest_new=longest_new)
+        if longest_new == 1 and not self.env.deterministic and geometry.mask is not MaskKind.TREE:
+            plan.items = self._items(geometry.batch_size)
+        return plan
+
+    def _items(self, batch_size: int) -> _Items:
+        target = num_items(batch_size, self.env.num_kv_heads, self._num_sms)
+        sizes = (batch_size + target, batch_size, batch_size, 1)
+        request, begin, count, length = torch.empty(sum(sizes), dtype=torch.int32, device=self.env.device).split(sizes)
+        return _Items(target=target, request=request, begin=begin, count=count, length=length)
 
     def prepare(self, plan: _Plan, geometry: AttentionGeometry) -> None:
-        if not plan.is_decode:
+        items = plan.items
+        if items is None:
             lens_B = geometry.seq_lens - geometry.prefix_lens
             plan.starts = lens_B.cumsum(0) - lens_B
+            return
+        items_kernel[(triton.cdiv(len(items.request), _ITEMS_TILE),)](
+            geometry.seq_lens, items.request, items.begin, items.count, items.length,
+            geometry.batch_size, len(items.request), items.target,
+            UNIT=ITEM_UNIT, BLOCK_B=triton.next_power_of_2(geometry.batch_size), BLOCK_W=_ITEMS_TILE, num_warps=4,
+        )  # fmt: skip
 
     def forward(
         self,
@@ -89,67 +124,97 @@ class TritonAttention(AttentionBackend):
         out = q_THD.new_empty(q_THD.shape[0], layer.num_q_heads, layer.v_head_dim)
         if plan.longest_new == 0:
             return out
-        k_plane, v_plane = kv.planes(layer.layer_id)
+        planes = kv.planes(layer.layer_id)
         window = plan.geometry.window if layer.window is None else layer.window
-        if plan.is_decode:
-            self._decode(q_THD, k_plane, v_plane, out, layer, window or 0, plan)
+        if plan.items is not None:
+            self._decode(q_THD, planes, out, layer, window or 0, plan.geometry, plan.items)
+        elif window or self.env.deterministic or plan.geometry.mask is MaskKind.TREE:
+            self._extend(q_THD, planes, out, layer, window or 0, plan)
         else:
-            self._extend(q_THD, k_plane, v_plane, out, layer, window or 0, plan)
+            self._prefill(q_THD, k_TKD, v_TKD, planes, out, layer, plan)
         return out
 
     def _decode(
         self,
         q: Tensor,
-        k_plane: Tensor,
-        v_plane: Tensor,
+        planes: tuple[Tensor, Tensor],
         out: Tensor,
         layer: AttentionLayerInfo,
         window: int,
-        plan: _Plan,
+        geometry: AttentionGeometry,
+        items: _Items,
     ) -> None:
-        geometry, splits = plan.geometry, plan.splits
-        batch_size = geometry.batch_size
         tile = decode_tile(self._group, layer.head_dim, q.dtype)
-        parts, lse = self._parts(plan, layer) if splits > 1 else (out, out)
-        decode_kernel[(batch_size, layer.num_kv_heads, splits)](
+        k_plane, v_plane = planes
+        parts, lse = self._parts(items, layer)
+        decode_kernel[(layer.num_kv_heads, len(items.request))](
             q, k_plane, v_plane, geometry.req_to_token, geometry.req_pool_indices, geometry.seq_lens,
+            items.request, items.begin, items.count, items.length,
             q if layer.sinks is None else layer.sinks, out, parts, lse,
             layer.scale, layer.softcap or 0.0,
             q.stride(0), q.stride(1), k_plane.stride(0), k_plane.stride(1), v_plane.stride(0), v_plane.stride(1),
             geometry.req_to_token.stride(0), out.stride(0), out.stride(1),
-            splits, MIN_SPLIT if splits > 1 else 0,
             WINDOW=window, HAS_SOFTCAP=layer.softcap is not None, HAS_SINKS=layer.sinks is not None,
             G=self._group, D=layer.head_dim, DV=layer.v_head_dim,
             BLOCK_G=tile.rows, BLOCK_L=tile.keys,
             BLOCK_D=_width(layer.head_dim), BLOCK_DV=_width(layer.v_head_dim),
-            IS_SPLIT=splits > 1, PRECISION=self._precision,
-            num_warps=tile.num_warps, num_stages=tile.num_stages,
+            PRECISION=self._precision, PDL=self._pdl,
+            num_warps=tile.num_warps, num_stages=tile.num_stages, **self._launch,
         )  # fmt: skip
-        if splits > 1:
-            merge_kernel[(batch_size, layer.num_q_heads)](
-                parts, lse, out, out.stride(0), out.stride(1), splits,
-                DV=layer.v_head_dim, BLOCK_DV=_width(layer.v_head_dim), BLOCK_S=triton.next_power_of_2(splits),
-                num_warps=4,
-            )  # fmt: skip
+        merge_kernel[(geometry.batch_size, layer.num_q_heads)](
+            parts, lse, items.begin, items.count, out, out.stride(0), out.stride(1),
+            DV=layer.v_head_dim, BLOCK_DV=_width(layer.v_head_dim), BLOCK_S=_MERGED, PDL=self._pdl,
+            num_warps=1, **self._launch,
+        )  # fmt: skip
 
-    def _parts(self, plan: _Plan, layer: AttentionLayerInfo) -> tuple[Tensor, Tensor]:
-        shape = (plan.geometry.batch_size, layer.num_q_heads, plan.splits)
-        if plan.parts is None or plan.lse is None or plan.parts.shape != (*shape, layer.v_head_dim):
-            plan.parts = torch.empty(*shape, layer.v_head_dim, dtype=torch.float32, device=self.env.device)
-            plan.lse = torch.empty(shape, dtype=torch.float32, device=self.env.device)
-        return plan.parts, plan.lse
+    def _parts(self, items: _Items, layer: AttentionLayerInfo) -> tuple[Tensor, Tensor]:
+        shape = (len(items.request), layer.num_q_heads)
+        if items.parts is None or items.lse is None or items.parts.shape != (*shape, layer.v_head_dim):
+            items.parts = torch.empty(*shape, layer.v_head_dim, dtype=torch.float32, device=self.env.device)
+            items.lse = torch.empty(shape, dtype=torch.float32, device=self.env.device)
+        return items.parts, items.lse
+
+    def _prefill(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        planes: tuple[Tensor, Tensor],
+        out: Tensor,
+        layer: AttentionLayerInfo,
+        plan: _Plan,
+    ) -> None:
+        geometry = plan.geometry
+        k_plane, v_plane = planes
+        k, v = (tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in (k, v))
+        tile = prefill_tile(self._group, layer.head_dim, q.dtype, plan.longest_new)
+        tiles = triton.cdiv(plan.longest_new * self._group, tile.rows)
+        prefill_kernel[(tiles, layer.num_kv_heads, geometry.batch_size)](
+            q, k, v, k_plane, v_plane, geometry.req_to_token, geometry.req_pool_indices, geometry.seq_lens,
+            geometry.prefix_lens, plan.starts, q if layer.sinks is None else layer.sinks, out,
+            layer.scale, layer.softcap or 0.0,
+            q.stride(0), q.stride(1), k.stride(0), k.stride(1), v.stride(0), v.stride(1),
+            k_plane.stride(0), k_plane.stride(1), v_plane.stride(0), v_plane.stride(1),
+            geometry.req_to_token.stride(0), out.stride(0), out.stride(1),
+            HAS_SOFTCAP=layer.softcap is not None, HAS_SINKS=layer.sinks is not None,
+            IS_CAUSAL=geometry.mask is not MaskKind.FULL,
+            G=self._group, D=layer.head_dim, DV=layer.v_head_dim,
+            BLOCK_M=tile.rows, BLOCK_L=tile.keys,
+            BLOCK_D=_width(layer.head_dim), BLOCK_DV=_width(layer.v_head_dim),
+            PRECISION=self._precision, num_warps=tile.num_warps, num_stages=tile.num_stages,
+        )  # fmt: skip
 
     def _extend(
         self,
         q: Tensor,
-        k_plane: Tensor,
-        v_plane: Tensor,
+        planes: tuple[Tensor, Tensor],
         out: Tensor,
         layer: AttentionLayerInfo,
         window: int,
         plan: _Plan,
     ) -> None:
         geometry = plan.geometry
+        k_plane, v_plane = planes
         tile = self._extend_tile(layer, q.dtype, plan.longest_new)
         tree = geometry.tree_mask if geometry.mask is MaskKind.TREE else None
         tiles = triton.cdiv(plan.longest_new * self._group, tile.rows)

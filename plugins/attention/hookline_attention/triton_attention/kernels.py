@@ -1,10 +1,10 @@
-"""The kernels: decode split over keys, the merge of its parts, and extend.
+"""What all attention kernels share, and the extend kernel that knows every mask.
 
-Keys and values are read through the table of slots, so a kernel neither knows pages nor which keys are new.
+Keys and values are read through the table of slots, so this kernel neither knows pages nor which keys are new.
 The query heads of one key-value head are packed into the rows of one tile: keys are read once for all of them.
 Softmax runs online in base 2; a row that sees no key gives zero.
 
-Shape letters: B requests, T tokens, N query heads, K key-value heads, G = N / K, D head dimension, S splits.
+Shape letters: B requests, T tokens, N query heads, K key-value heads, G = N / K, D head dimension.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ LOG2E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
-def _gather(plane, slot, is_key, kv_head, stride_slot, stride_head, d, D: tl.constexpr):
+def gather(plane, slot, is_key, kv_head, stride_slot, stride_head, d, D: tl.constexpr):
     """One head's keys or values at the slots, zeros where there is no key."""
     place = plane + slot[:, None] * stride_slot + kv_head * stride_head + d[None, :]
     return tl.load(place, mask=is_key[:, None] & (d[None, :] < D), other=0.0)
 
 
 @triton.jit
-def _scores(q, k, scale, softcap, HAS_SOFTCAP: tl.constexpr, PRECISION: tl.constexpr):
+def scores_of(q, k, scale, softcap, HAS_SOFTCAP: tl.constexpr, PRECISION: tl.constexpr):
     """Scores of a tile in base 2."""
     scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
     if HAS_SOFTCAP:
@@ -33,7 +33,7 @@ def _scores(q, k, scale, softcap, HAS_SOFTCAP: tl.constexpr, PRECISION: tl.const
 
 
 @triton.jit
-def _online(scores, v, peak, total, acc, PRECISION: tl.constexpr):
+def online(scores, v, peak, total, acc, PRECISION: tl.constexpr):
     """One step of the online softmax: new (peak, total, acc)."""
     new_peak = tl.maximum(peak, tl.max(scores, 1))
     # Rows that have seen nothing keep a peak of -inf, which must not meet another one in a subtraction.
@@ -43,97 +43,6 @@ def _online(scores, v, peak, total, acc, PRECISION: tl.constexpr):
     total = total * decay + tl.sum(weights, 1)
     acc = acc * decay[:, None] + tl.dot(weights.to(v.dtype), v, input_precision=PRECISION)
     return new_peak, total, acc
-
-
-@triton.jit
-def decode_kernel(
-    q_TND, k_plane, v_plane, table_RC, rows_B, seq_lens_B, sinks_N, out_TND, part_BNSD, part_lse_BNS,
-    scale, softcap,
-    stride_q_t, stride_q_n, stride_k_slot, stride_k_head, stride_v_slot, stride_v_head, stride_table,
-    stride_out_t, stride_out_n,
-    num_splits, min_split,
-    WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr,
-    G: tl.constexpr, D: tl.constexpr, DV: tl.constexpr,
-    BLOCK_G: tl.constexpr, BLOCK_L: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_DV: tl.constexpr,
-    IS_SPLIT: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """One query token of a request against one part of its keys. Grid: (B, K, S)."""
-    request = tl.program_id(0)
-    kv_head = tl.program_id(1)
-    split = tl.program_id(2)
-    seq_len = tl.load(seq_lens_B + request).to(tl.int32)
-    first = 0
-    if WINDOW > 0:
-        first = tl.maximum(seq_len - WINDOW, 0)
-    # Splits start at multiples of a block, so that a part never reads half of one.
-    length = tl.cdiv(tl.cdiv(seq_len - first, num_splits), BLOCK_L) * BLOCK_L
-    length = tl.maximum(length, min_split)
-    begin = first + split * length
-    end = tl.minimum(begin + length, seq_len)
-
-    g = tl.arange(0, BLOCK_G)
-    d = tl.arange(0, BLOCK_D)
-    dv = tl.arange(0, BLOCK_DV)
-    head = kv_head * G + g
-    q = tl.load(
-        q_TND + request.to(tl.int64) * stride_q_t + head[:, None] * stride_q_n + d[None, :],
-        mask=(g[:, None] < G) & (d[None, :] < D),
-        other=0.0,
-    )
-    peak = tl.full([BLOCK_G], float("-inf"), dtype=tl.float32)
-    total = tl.zeros([BLOCK_G], dtype=tl.float32)
-    acc = tl.zeros([BLOCK_G, BLOCK_DV], dtype=tl.float32)
-    if HAS_SINKS:
-        # A sink is a key without a value; the first part has it.
-        sink = tl.load(sinks_N + head, mask=g < G, other=0.0).to(tl.float32) * LOG2E
-        peak = tl.where(split == 0, sink, peak)
-        total = tl.where(split == 0, total + 1.0, total)
-    table = table_RC + tl.load(rows_B + request).to(tl.int64) * stride_table
-    for start in tl.range(begin, end, BLOCK_L):
-        key = start + tl.arange(0, BLOCK_L)
-        is_key = key < end
-        slot = tl.load(table + key, mask=is_key, other=0).to(tl.int64)
-        k = _gather(k_plane, slot, is_key, kv_head, stride_k_slot, stride_k_head, d, D).to(q.dtype)
-        v = _gather(v_plane, slot, is_key, kv_head, stride_v_slot, stride_v_head, dv, DV).to(q.dtype)
-        scores = _scores(q, k, scale, softcap, HAS_SOFTCAP, PRECISION)
-        scores = tl.where(is_key[None, :], scores, float("-inf"))
-        peak, total, acc = _online(scores, v, peak, total, acc, PRECISION)
-    out = acc / tl.where(total == 0.0, 1.0, total)[:, None]
-    is_out = (g[:, None] < G) & (dv[None, :] < DV)
-    if IS_SPLIT:
-        place = (request.to(tl.int64) * tl.num_programs(1) * G + head) * num_splits + split
-        tl.store(part_BNSD + place[:, None] * DV + dv[None, :], out, mask=is_out)
-        lse = tl.where(total == 0.0, float("-inf"), peak + tl.log2(tl.where(total == 0.0, 1.0, total)))
-        tl.store(part_lse_BNS + place, lse, mask=g < G)
-    else:
-        place = out_TND + request.to(tl.int64) * stride_out_t + head[:, None] * stride_out_n + dv[None, :]
-        tl.store(place, out.to(out_TND.dtype.element_ty), mask=is_out)
-
-
-@triton.jit
-def merge_kernel(
-    part_BNSD, part_lse_BNS, out_TND,
-    stride_out_t, stride_out_n, num_splits,
-    DV: tl.constexpr, BLOCK_DV: tl.constexpr, BLOCK_S: tl.constexpr,
-):  # fmt: skip
-    """The parts of one head of one request, weighted by their sums of exponentials. Grid: (B, N)."""
-    request = tl.program_id(0).to(tl.int64)
-    head = tl.program_id(1)
-    place = (request * tl.num_programs(1) + head) * num_splits
-    s = tl.arange(0, BLOCK_S)
-    dv = tl.arange(0, BLOCK_DV)
-    lse = tl.load(part_lse_BNS + place + s, mask=s < num_splits, other=float("-inf"))
-    peak = tl.max(lse, 0)
-    weight = tl.exp2(lse - tl.where(peak == float("-inf"), 0.0, peak))
-    parts = tl.load(
-        part_BNSD + (place + s)[:, None] * DV + dv[None, :],
-        mask=(s[:, None] < num_splits) & (dv[None, :] < DV),
-        other=0.0,
-    )
-    total = tl.sum(weight, 0)
-    out = tl.sum(parts * weight[:, None], 0) / tl.where(total == 0.0, 1.0, total)
-    place_out = out_TND + request * stride_out_t + head * stride_out_n + dv
-    tl.store(place_out, out.to(out_TND.dtype.element_ty), mask=dv < DV)
 
 
 @triton.jit
@@ -192,8 +101,8 @@ def extend_kernel(
         key = start + tl.arange(0, BLOCK_L)
         is_key = key < seq_len
         slot = tl.load(table + key, mask=is_key, other=0).to(tl.int64)
-        k = _gather(k_plane, slot, is_key, kv_head, stride_k_slot, stride_k_head, d, D).to(q.dtype)
-        v = _gather(v_plane, slot, is_key, kv_head, stride_v_slot, stride_v_head, dv, DV).to(q.dtype)
+        k = gather(k_plane, slot, is_key, kv_head, stride_k_slot, stride_k_head, d, D).to(q.dtype)
+        v = gather(v_plane, slot, is_key, kv_head, stride_v_slot, stride_v_head, dv, DV).to(q.dtype)
         seen = is_key[None, :] & is_row[:, None]
         if HAS_TREE:
             allowed = tl.load(
@@ -206,9 +115,9 @@ def extend_kernel(
             seen = seen & (key[None, :] <= position[:, None])
         if WINDOW > 0:
             seen = seen & (key[None, :] > position[:, None] - WINDOW)
-        scores = _scores(q, k, scale, softcap, HAS_SOFTCAP, PRECISION)
+        scores = scores_of(q, k, scale, softcap, HAS_SOFTCAP, PRECISION)
         scores = tl.where(seen, scores, float("-inf"))
-        peak, total, acc = _online(scores, v, peak, total, acc, PRECISION)
+        peak, total, acc = online(scores, v, peak, total, acc, PRECISION)
     out = acc / tl.where(total == 0.0, 1.0, total)[:, None]
     place = out_TND + token[:, None] * stride_out_t + head[:, None] * stride_out_n + dv[None, :]
     tl.store(place, out.to(out_TND.dtype.element_ty), mask=is_row[:, None] & (dv[None, :] < DV))

@@ -1,4 +1,4 @@
-"""Tiles and splits: how much work one program does, by shape and device."""
+"""Tiles and items: how much work one program does, by shape and device."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from dataclasses import dataclass
 import torch
 import triton
 
-#: Keys of a split at least: less does not pay for the merge.
-MIN_SPLIT = 256
-#: Splits at most: the merge holds all parts of a head at once.
-MAX_SPLITS = 64
+#: Keys of an item of a decode are a multiple of this.
+ITEM_UNIT = 64
 #: The least rows that a matrix unit takes.
 MIN_ROWS = 16
-#: Programs of a decode that one multiprocessor should have in flight.
-PROGRAMS_PER_SM = 2
+#: Programs of a decode that one multiprocessor should have.
+PROGRAMS_PER_SM = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +28,7 @@ class Tile:
 def decode_tile(group: int, head_dim: int, dtype: torch.dtype) -> Tile:
     """The tile of a decode: all query heads of a key-value head, and a block of keys."""
     wide = head_dim > 128 or dtype is torch.float32
-    return Tile(rows=max(MIN_ROWS, triton.next_power_of_2(group)), keys=32 if wide else 64, num_warps=4, num_stages=2)
+    return Tile(rows=max(MIN_ROWS, triton.next_power_of_2(group)), keys=32 if wide else 64, num_warps=4, num_stages=3)
 
 
 def extend_tile(group: int, head_dim: int, dtype: torch.dtype, longest: int) -> Tile:
@@ -41,8 +39,11 @@ def extend_tile(group: int, head_dim: int, dtype: torch.dtype, longest: int) -> 
     return Tile(rows=rows, keys=keys, num_warps=4 if rows <= 64 else 8, num_stages=2)
 
 
-def num_splits(batch_size: int, num_kv_heads: int, longest: int, num_sms: int) -> int:
-    """Parts to cut the keys of each request into, so that the device is full and no part is tiny."""
-    programs = batch_size * num_kv_heads
-    wanted = -(-PROGRAMS_PER_SM * num_sms // programs)
-    return max(1, min(wanted, -(-longest // MIN_SPLIT), MAX_SPLITS))
+def prefill_tile(group: int, head_dim: int, dtype: torch.dtype, longest: int) -> Tile:
+    """The tile of a plain prefill."""
+    return extend_tile(group, head_dim, dtype, longest)
+
+
+def num_items(batch_size: int, num_kv_heads: int, num_sms: int) -> int:
+    """Items into which the keys of a pass are cut, besides one that each request may add by its remainder."""
+    return max(batch_size, -(-PROGRAMS_PER_SM * num_sms // num_kv_heads))
