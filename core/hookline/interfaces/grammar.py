@@ -98,6 +98,11 @@ class GrammarMatcher(ABC):
     def rollback(self, num_tokens: int) -> None:
         """Undo the last ``num_tokens`` accepted tokens."""
 
+    def forced_text(self) -> bytes:
+        """The bytes that must come next, however they are cut into tokens; empty where there is a choice, an end or
+        a special token. The state does not change. Empty (the default) also where the backend does not tell."""
+        return b""
+
     @property
     @abstractmethod
     def is_terminated(self) -> bool:
@@ -111,6 +116,10 @@ class GrammarBackend(ABC):
 
     ``source`` is the grammar's text. Of the kind "json_object" it is the schema ``{"type": "object"}``, of "choice"
     a JSON array of texts, none of them empty.
+
+    Text that a grammar describes holds no special token (``Tokenizer.special_ids``). In the literals of a structural
+    tag their texts stand for them; a backend that cannot produce them raises ``UnsupportedGrammarError``. Text around
+    tags may hold any but those that end the output.
     """
 
     def __init__(self, env: GrammarEnv) -> None:

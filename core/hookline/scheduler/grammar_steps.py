@@ -45,6 +45,12 @@ class BoundedMatcher(GrammarMatcher):
     def rollback(self, num_tokens: int) -> None:
         self._matcher.rollback(num_tokens)
 
+    def forced_text(self) -> bytes:
+        started = self._clock()
+        text = self._matcher.forced_text()
+        self._charge(self._clock() - started)
+        return text
+
     @property
     def is_terminated(self) -> bool:
         return self._matcher.is_terminated

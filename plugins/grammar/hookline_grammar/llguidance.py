@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import llguidance
@@ -24,11 +24,13 @@ from hookline.interfaces.grammar import (
     UnsupportedGrammarError,
 )
 from hookline_grammar.choices import as_rule, parse_choices
+from hookline_grammar.lark_tags import LarkTags
 from hookline_grammar.options import GrammarOptions
 from hookline_grammar.regexes import check_regex, refuse_regex
 from hookline_grammar.schema_check import SchemaCheck, parse_json
-from hookline_grammar.tags import triggered_tags
-from hookline_grammar.vocabulary import spellings
+from hookline_grammar.special_tokens import SpecialTokens
+from hookline_grammar.tags import renewed, triggered_tags
+from hookline_grammar.vocabulary import SPECIAL_MARK, spellings
 
 SCHEMAS = SchemaCheck(backend="llguidance", is_complete=True)
 #: A step takes some 20 ms at most; the library counts what it does.
@@ -43,6 +45,8 @@ _LIMITS: dict[str, Any] = {
 #: Forced text may be written in any tokens: the library would allow the tokenizer's own only.
 _HEAD = '%llguidance {"no_forcing": true}\n'
 _EMPTY_ROOT = re.compile(r'^start:\s*""\s*$', re.MULTILINE)
+#: Stands for a special token while the library's parser reads a grammar.
+_TOKEN_RULE = "special_token_"
 _FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
 _WHITESPACE = r"[ \t\n\r]"
 
@@ -53,7 +57,8 @@ class LLGuidanceBackend(GrammarBackend):
     def __init__(self, env: GrammarEnv) -> None:
         super().__init__(env)
         self._options = env.options or GrammarOptions()
-        tokens = _Tokens(spellings(env))
+        self._special = SpecialTokens(env)
+        tokens = _Tokens(spellings(env), self._special.ids)
         # The library wants an end token of its own; ours are added where it may follow.
         self._tokenizer = llguidance.LLTokenizer(
             llguidance.TokenizerWrapper(tokens), n_vocab=env.vocab_size + 1, eos_token=[env.vocab_size]
@@ -113,23 +118,55 @@ class LLGuidanceBackend(GrammarBackend):
         return f"{_HEAD}start: /{llguidance.regex_to_lark(source, use_ascii='')}/\n"
 
     def _of_ebnf(self, source: str) -> str:
+        named: dict[str, int] = {}
+
+        def name(index: int) -> str:
+            named[f"{_TOKEN_RULE}{index}"] = index
+            return f" {_TOKEN_RULE}{index} "
+
+        source = self._special.name_in_ebnf(source, name)
+        # The library's parser wants every rule to be there, and makes lexemes of those that do not recur.
+        rules = "".join(f'\n{rule} ::= "a" | "b" {rule}' for rule in named)
         try:
-            lark = any_to_lark(source)
+            lark = any_to_lark(source + rules)
         except Exception as exc:
             # A parser of the library's own, in Python, that raises whatever it meets.
             raise RequestError(f"ebnf does not compile with llguidance: {exc!s:.500}", param="ebnf") from exc
         if _EMPTY_ROOT.search(lark):
             # What is missing would otherwise stand for the empty text.
             raise RequestError("ebnf does not compile with llguidance: the root rule has no right side", param="ebnf")
+        for rule, index in named.items():
+            lark = re.sub(rf"^{rule}:.*(?:\n\s+\|.*)*$", f"{rule}: <[{index}]>", lark, flags=re.MULTILINE)
         return _HEAD + lark.removeprefix("%llguidance {}\n")
 
     def _of_choice(self, source: str) -> str:
         return f"{_HEAD}start: {as_rule(parse_choices(source))}\n"
 
     def _of_tag(self, source: str) -> str:
-        tags = triggered_tags(parse_json(source, "structural_tag"), "llguidance")
+        parsed = renewed(parse_json(source, "structural_tag"))
+        form = parsed.get("format") if isinstance(parsed, dict) else None
+        if isinstance(form, dict) and form.get("type", "triggered_tags") != "triggered_tags":
+            return _HEAD + LarkTags(self._special, self._tagged_schema, self._tagged_pattern).write(form)
+        return self._of_triggered(parsed)
+
+    def _tagged_schema(self, schema: Any) -> str:
+        _mend(SCHEMAS.check(schema, "structural_tag"))
+        return self._with_options(schema)
+
+    def _tagged_pattern(self, pattern: str) -> str:
+        check_regex(pattern)
+        return str(llguidance.regex_to_lark(pattern, use_ascii=""))
+
+    def _of_triggered(self, source: object) -> str:
+        tags = triggered_tags(source, "llguidance")
         for tag in tags:
             _mend(SCHEMAS.check(tag.schema, "structural_tag"))
+            if any(isinstance(part, int) for part in self._special.split(tag.begin + tag.end)):
+                raise UnsupportedGrammarError(
+                    "structural_tag: triggered_tags with special tokens are not known to the grammar backend "
+                    "'llguidance'",
+                    param="structural_tag",
+                )
         lark: str = llguidance.StructTag.to_grammar(
             [
                 llguidance.StructTag(
@@ -208,6 +245,14 @@ class LLGuidanceMatcher(GrammarMatcher):
             self._check()
             self._num_accepted -= num_tokens
 
+    def forced_text(self) -> bytes:
+        if self._has_ended or self._matcher.is_stopped():
+            return b""
+        # A special token comes as a mark that is no text, and what follows it as if it were there.
+        text, _, _ = bytes(self._matcher.compute_ff_bytes()).partition(SPECIAL_MARK)
+        self._check()
+        return text
+
     @property
     def is_terminated(self) -> bool:
         # Without an end token an output ends where nothing can follow.
@@ -243,11 +288,14 @@ class LLGuidanceMatcher(GrammarMatcher):
 class _Tokens:
     """The vocabulary as the library reads it."""
 
-    def __init__(self, tokens: list[bytes]) -> None:
+    def __init__(self, tokens: list[bytes], special: Mapping[str, int]) -> None:
         self.tokens = [*tokens, b""]
+        for text, index in special.items():
+            # The library marks them itself.
+            self.tokens[index] = text.encode()
         self.eos_token_id = len(tokens)
         self.bos_token_id = None
-        self.special_token_ids = [self.eos_token_id]
+        self.special_token_ids = [*special.values(), self.eos_token_id]
         self._ids = {spelled: index for index, spelled in enumerate(tokens) if len(spelled) == 1}
 
     def __call__(self, text: bytes | str) -> list[int]:
