@@ -1,134 +1,269 @@
 """The kernels of the experts.
 
 Shape letters: T tokens, H hidden, I expert width, J = 2I (gate, then up), E experts, K experts per token,
-P = T * K pairs of a token and one of its experts, in the order of the ids; M rows of a tile.
+P = T * K pairs of a token and one of its experts, in the order of the ids; S segments of pairs; M rows of a tile.
+
+With ``PDL`` a kernel may start while the one before it in the stream still runs: it waits before it reads what
+others wrote, and lets its own successor start.
 """
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+
+@triton.jit
+def topk_kernel(
+    logits_TE, weights_TK, ids_TK, stride_logits,
+    E: tl.constexpr, K: tl.constexpr, BLOCK_E: tl.constexpr, RENORMALIZE: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """Softmax over the experts and the K largest, all places found at once. Grid: (T,). Of equal ones the first."""
+    token = tl.program_id(0).to(tl.int64)
+    e = tl.arange(0, BLOCK_E)
+    if PDL:
+        gdc_wait()
+        gdc_launch_dependents()
+    logits = tl.load(logits_TE + token * stride_logits + e, mask=e < E, other=float("-inf")).to(tl.float32)
+    # What is not a number counts as the largest, so that the token still gets experts that exist.
+    keys = tl.where(logits == logits, logits, float("inf"))
+    first = e[None, :] < e[:, None]
+    before = (keys[None, :] > keys[:, None]) | ((keys[None, :] == keys[:, None]) & first)
+    place = tl.sum(before.to(tl.int32), 1)
+    exps = tl.exp(logits - tl.max(logits, 0))
+    chosen = place < K
+    total = tl.sum(tl.where(chosen | (not RENORMALIZE), exps, 0.0), 0)
+    tl.store(weights_TK + token * K + place, exps / total, mask=chosen)
+    tl.store(ids_TK + token * K + place, e.to(tl.int64), mask=chosen)
 
 
 @triton.jit
 def few_up_kernel(
     x_TH, w13_EJH, ids_P, hidden_PI, stride_x, stride_expert,
     H: tl.constexpr, WIDTH: tl.constexpr, K: tl.constexpr, BLOCK_I: tl.constexpr, BLOCK_H: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
     """A block of silu(gate) * up of one pair. Grid: (P, blocks of I). No matrix unit: the weights are read once."""
     pair = tl.program_id(0)
     i = tl.program_id(1) * BLOCK_I + tl.arange(0, BLOCK_I)
+    if PDL:
+        gdc_wait()
+        gdc_launch_dependents()
     expert = tl.load(ids_P + pair).to(tl.int64)
     if expert < 0:
         return
     token = (pair // K).to(tl.int64)
-    gate = tl.zeros([BLOCK_I], dtype=tl.float32)
-    up = tl.zeros([BLOCK_I], dtype=tl.float32)
+    gate = tl.zeros([BLOCK_I, BLOCK_H], dtype=tl.float32)
+    up = tl.zeros([BLOCK_I, BLOCK_H], dtype=tl.float32)
     weights = w13_EJH + expert * stride_expert
-    for start in tl.range(0, H, BLOCK_H):
+    # Reduced once, at the end: a reduction in between would keep the next loads from being in flight.
+    for start in tl.static_range(0, H, BLOCK_H):
         h = start + tl.arange(0, BLOCK_H)
-        x = tl.load(x_TH + token * stride_x + h, mask=h < H, other=0.0).to(tl.float32)
         mask = (i[:, None] < WIDTH) & (h[None, :] < H)
-        w_gate = tl.load(weights + i[:, None] * H + h[None, :], mask=mask, other=0.0).to(tl.float32)
-        w_up = tl.load(weights + (i[:, None] + WIDTH) * H + h[None, :], mask=mask, other=0.0).to(tl.float32)
-        gate += tl.sum(w_gate * x[None, :], 1)
-        up += tl.sum(w_up * x[None, :], 1)
-    hidden = gate * tl.sigmoid(gate) * up
+        w_gate = tl.load(weights + i[:, None] * H + h[None, :], mask=mask, other=0.0)
+        w_up = tl.load(weights + (i[:, None] + WIDTH) * H + h[None, :], mask=mask, other=0.0)
+        x = tl.load(x_TH + token * stride_x + h, mask=h < H, other=0.0).to(tl.float32)
+        gate += w_gate.to(tl.float32) * x[None, :]
+        up += w_up.to(tl.float32) * x[None, :]
+    gate_I = tl.sum(gate, 1)
+    hidden = gate_I * tl.sigmoid(gate_I) * tl.sum(up, 1)
     tl.store(hidden_PI + pair.to(tl.int64) * WIDTH + i, hidden.to(hidden_PI.dtype.element_ty), mask=i < WIDTH)
 
 
 @triton.jit
 def few_down_kernel(
     hidden_PI, w2_EHI, weights_P, ids_P, out_TH, stride_expert,
-    H: tl.constexpr, WIDTH: tl.constexpr, K: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_I: tl.constexpr,
+    H: tl.constexpr, WIDTH: tl.constexpr, K: tl.constexpr,
+    BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_I: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """A block of one token's output, summed over its experts in their order. Grid: (T, blocks of H)."""
-    token = tl.program_id(0)
+    """A block of one token's output, summed over its experts at once. Grid: (T, blocks of H).
+
+    ``ids_P`` was written before the kernel that this one may overlap with, so that the weights are on their way
+    before the hidden values are there.
+    """
+    token = tl.program_id(0).to(tl.int64)
     h = tl.program_id(1) * BLOCK_H + tl.arange(0, BLOCK_H)
-    total = tl.zeros([BLOCK_H], dtype=tl.float32)
-    for choice in tl.range(0, K):
-        pair = token * K + choice
-        expert = tl.load(ids_P + pair).to(tl.int64)
-        if expert >= 0:
-            part = tl.zeros([BLOCK_H], dtype=tl.float32)
-            for start in tl.range(0, WIDTH, BLOCK_I):
-                i = start + tl.arange(0, BLOCK_I)
-                x = tl.load(hidden_PI + pair.to(tl.int64) * WIDTH + i, mask=i < WIDTH, other=0.0).to(tl.float32)
-                mask = (h[:, None] < H) & (i[None, :] < WIDTH)
-                place = w2_EHI + expert * stride_expert + h[:, None] * WIDTH + i[None, :]
-                part += tl.sum(tl.load(place, mask=mask, other=0.0).to(tl.float32) * x[None, :], 1)
-            total += part * tl.load(weights_P + pair)
-    tl.store(out_TH + token.to(tl.int64) * H + h, total.to(out_TH.dtype.element_ty), mask=h < H)
+    k = tl.arange(0, BLOCK_K)
+    expert = tl.load(ids_P + token * K + k, mask=k < K, other=-1).to(tl.int64)
+    is_pair = expert >= 0
+    rows = w2_EHI + expert[None, :, None] * stride_expert + h[:, None, None] * WIDTH
+    is_row = is_pair[None, :, None] & (h < H)[:, None, None]
+    blocks = ()
+    for start in tl.static_range(0, WIDTH, BLOCK_I):
+        i = start + tl.arange(0, BLOCK_I)
+        mask = is_row & (i < WIDTH)[None, None, :]
+        blocks = blocks + (tl.load(rows + i[None, None, :], mask=mask, other=0.0),)  # noqa: RUF005 (Triton has no *)
+    if PDL:
+        gdc_wait()
+        gdc_launch_dependents()
+    total = tl.zeros([BLOCK_H, BLOCK_K, BLOCK_I], dtype=tl.float32)
+    for block in tl.static_range((WIDTH + BLOCK_I - 1) // BLOCK_I):
+        i = block * BLOCK_I + tl.arange(0, BLOCK_I)
+        place = hidden_PI + (token * K + k)[:, None] * WIDTH + i[None, :]
+        hidden = tl.load(place, mask=is_pair[:, None] & (i < WIDTH)[None, :], other=0.0).to(tl.float32)
+        total += blocks[block].to(tl.float32) * hidden[None, :, :]
+    scale = tl.load(weights_P + token * K + k, mask=is_pair, other=0.0)
+    total = tl.sum(tl.sum(total, 2) * scale[None, :], 1)
+    tl.store(out_TH + token * H + h, total.to(out_TH.dtype.element_ty), mask=h < H)
+
+
+@triton.jit
+def count_kernel(
+    ids_P, counts_SE, num_pairs,
+    E: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_P: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """How many pairs of a segment each expert has. Grid: (S,)."""
+    segment = tl.program_id(0)
+    p = segment * BLOCK_P + tl.arange(0, BLOCK_P)
+    if PDL:
+        gdc_wait()
+        gdc_launch_dependents()
+    ids = tl.load(ids_P + p, mask=p < num_pairs, other=-1).to(tl.int32)
+    e = tl.arange(0, BLOCK_E)
+    counts = tl.histogram(tl.where(ids < 0, E, ids), BLOCK_E)
+    tl.store(counts_SE + segment * E + e, counts, mask=e < E)
+
+
+@triton.jit
+def place_kernel(
+    ids_P, counts_SE, counts_E, order_P, num_pairs, segments,
+    E: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_S: tl.constexpr, GROUP: tl.constexpr,
+    IS_ALONE: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """Pairs sorted by expert, in their order within an expert. Grid: (S, groups of experts).
+
+    A program places the pairs of its segment that go to its experts. If the segment is alone it counts by itself.
+    """
+    segment, group = tl.program_id(0), tl.program_id(1)
+    p = segment * BLOCK_P + tl.arange(0, BLOCK_P)
+    e = tl.arange(0, BLOCK_E)
+    if PDL:
+        gdc_wait()
+        gdc_launch_dependents()
+    ids = tl.load(ids_P + p, mask=p < num_pairs, other=-1).to(tl.int32)
+    earlier = tl.zeros([BLOCK_E], dtype=tl.int32)
+    if IS_ALONE:
+        totals = tl.histogram(tl.where(ids < 0, E, ids), BLOCK_E)
+        totals = tl.where(e < E, totals, 0)
+    else:
+        totals = tl.zeros([BLOCK_E], dtype=tl.int32)
+        for start in tl.range(0, segments, BLOCK_S):
+            s = start + tl.arange(0, BLOCK_S)
+            mask = (s < segments)[:, None] & (e < E)[None, :]
+            counts = tl.load(counts_SE + s[:, None] * E + e[None, :], mask=mask, other=0)
+            totals += tl.sum(counts, 0)
+            earlier += tl.sum(tl.where((s < segment)[:, None], counts, 0), 0)
+    if (segment == 0) & (group == 0):
+        tl.store(counts_E + e, totals, mask=e < E)
+    begins = tl.cumsum(totals, 0) - totals + earlier
+    for index in tl.static_range(GROUP):
+        expert = group * GROUP + index
+        is_mine = ids == expert
+        place = tl.sum(tl.where(e == expert, begins, 0), 0) + tl.cumsum(is_mine.to(tl.int32), 0) - 1
+        tl.store(order_P + place, p, mask=is_mine & (expert < E))
 
 
 @triton.jit
 def grouped_kernel(
-    x_RC, w_EOC, order_P, begins_E, counts_E, tiles_E, weights_P, out_PO,
-    stride_x, stride_expert,
+    x_RC, w_EOC, order_P, counts_E, weights_P, out_PO, stride_x, stride_expert,
     C: tl.constexpr, OUT: tl.constexpr, E: tl.constexpr, K: tl.constexpr, BLOCK_E: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_C: tl.constexpr,
-    IS_UP: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_C: tl.constexpr, IS_UP: tl.constexpr,
+    SWAP: tl.constexpr, W_TMA: tl.constexpr, X_TMA: tl.constexpr, PDL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One tile of one expert's product. Grid: (tiles of rows at most, blocks of O).
+    """One tile of one expert's product. Grid: (tiles at most,); programs beyond the last tile return at once.
 
-    ``tiles_E`` says at which tile each expert ends, so that a program finds its expert without the host knowing.
-    The up product reads token rows, computes gate and up of a block of columns and writes silu(gate) * up in sorted
-    order; the down product reads those, scales by the routing weight, and writes at each pair's own place.
+    The tiles of an expert are neighbours, its row tiles fastest, so that weights and rows come from the cache the
+    second time. The up product reads token rows, computes gate and up of a block of columns in one product and
+    writes silu(gate) * up in sorted order; the down product reads those, scales by the routing weight, and writes at
+    each pair's own place. With ``SWAP`` the weights are the left side: for few rows an expert. ``W_TMA`` and
+    ``X_TMA``: ``w_EOC`` is a descriptor over [parts of E, O, C], ``x_RC`` one over [R, C].
     """
-    tile = tl.program_id(0)
+    columns: tl.constexpr = (OUT + BLOCK_O - 1) // BLOCK_O
+    parts: tl.constexpr = 2 if IS_UP else 1
+    dtype = out_PO.dtype.element_ty
+    program = tl.program_id(0)
     e = tl.arange(0, BLOCK_E)
-    ends = tl.load(tiles_E + e, mask=e < E, other=2147483647)
-    expert = tl.sum((ends <= tile).to(tl.int32), 0)
+    if PDL:
+        gdc_wait()
+        gdc_launch_dependents()
+    counts = tl.load(counts_E + e, mask=e < E, other=0)
+    ends = tl.cumsum((counts + BLOCK_M - 1) // BLOCK_M * columns, 0)
+    expert = tl.sum((ends <= program).to(tl.int32), 0)
     if expert >= E:
         return
-    first_tile = tl.max(tl.where(ends <= tile, ends, 0), 0)
-    count = tl.load(counts_E + expert)
-    begin = tl.load(begins_E + expert)
-    m = (tile - first_tile) * BLOCK_M + tl.arange(0, BLOCK_M)
+    index = program - tl.max(tl.where(ends <= program, ends, 0), 0)
+    begin = tl.sum(tl.where(e < expert, counts, 0), 0)
+    count = tl.sum(tl.where(e == expert, counts, 0), 0)
+    row_tiles = (count + BLOCK_M - 1) // BLOCK_M
+    first_m = index % row_tiles * BLOCK_M
+    first_o = index // row_tiles * BLOCK_O
+    m = first_m + tl.arange(0, BLOCK_M)
     is_row = m < count
     pair = tl.load(order_P + begin + m, mask=is_row, other=0)
-    o = tl.program_id(1) * BLOCK_O + tl.arange(0, BLOCK_O)
-    is_out = o < OUT
-    row = pair // K if IS_UP else (begin + m).to(tl.int64)
-    weights = w_EOC + expert.to(tl.int64) * stride_expert
-    acc = tl.zeros([BLOCK_M, BLOCK_O], dtype=tl.float32)
-    acc_up = tl.zeros([BLOCK_M, BLOCK_O], dtype=tl.float32)
+    o = first_o + tl.arange(0, BLOCK_O)
+    # Rows of the weights: of the gate, and then of the up projection.
+    j = tl.arange(0, parts * BLOCK_O)
+    w_row = first_o + j % BLOCK_O
+    if not W_TMA:
+        w_place = w_EOC + expert.to(tl.int64) * stride_expert + (w_row + j // BLOCK_O * OUT)[:, None] * C
+    if not X_TMA:
+        x_row = pair // K if IS_UP else begin + m
+        x_place = x_RC + x_row[:, None].to(tl.int64) * stride_x
+    if SWAP:
+        acc = tl.zeros([parts * BLOCK_O, BLOCK_M], dtype=tl.float32)
+    else:
+        acc = tl.zeros([BLOCK_M, parts * BLOCK_O], dtype=tl.float32)
     for start in tl.range(0, C, BLOCK_C):
         c = start + tl.arange(0, BLOCK_C)
-        x = tl.load(
-            x_RC + row[:, None].to(tl.int64) * stride_x + c[None, :],
-            mask=is_row[:, None] & (c[None, :] < C),
-            other=0.0,
-        )
-        mask = is_out[None, :] & (c[:, None] < C)
-        w = tl.load(weights + o[None, :] * C + c[:, None], mask=mask, other=0.0)
-        acc = tl.dot(x, w, acc, input_precision=PRECISION)
+        if X_TMA:
+            x = x_RC.load([begin + first_m, start])
+        else:
+            x = tl.load(x_place + c[None, :], mask=is_row[:, None] & (c < C)[None, :], other=0.0)
+        if W_TMA:
+            w = tl.reshape(w_EOC.load([expert * parts, first_o, start]), [parts * BLOCK_O, BLOCK_C])
+        else:
+            w = tl.load(w_place + c[None, :], mask=(w_row < OUT)[:, None] & (c < C)[None, :], other=0.0)
+        if SWAP:
+            acc = tl.dot(w, x.T, acc, input_precision=PRECISION)
+        else:
+            acc = tl.dot(x, w.T, acc, input_precision=PRECISION)
+    if SWAP:
+        is_stored = is_row[None, :] & (o < OUT)[:, None]
         if IS_UP:
-            w_up = tl.load(weights + (o[None, :] + OUT) * C + c[:, None], mask=mask, other=0.0)
-            acc_up = tl.dot(x, w_up, acc_up, input_precision=PRECISION)
-    dtype = out_PO.dtype.element_ty
-    is_stored = is_row[:, None] & is_out[None, :]
-    if IS_UP:
-        out = acc * tl.sigmoid(acc) * acc_up
-        tl.store(out_PO + (begin + m)[:, None].to(tl.int64) * OUT + o[None, :], out.to(dtype), mask=is_stored)
+            gate, up = tl.split(tl.permute(tl.reshape(acc, [2, BLOCK_O, BLOCK_M]), (1, 2, 0)))
+            out = gate * tl.sigmoid(gate) * up
+            place = out_PO + (begin + m)[None, :].to(tl.int64) * OUT + o[:, None]
+        else:
+            out = acc * tl.load(weights_P + pair, mask=is_row, other=0.0)[None, :]
+            place = out_PO + pair[None, :].to(tl.int64) * OUT + o[:, None]
     else:
-        scale = tl.load(weights_P + pair, mask=is_row, other=0.0)
-        out = acc * scale[:, None]
-        tl.store(out_PO + pair[:, None].to(tl.int64) * OUT + o[None, :], out.to(dtype), mask=is_stored)
+        is_stored = is_row[:, None] & (o < OUT)[None, :]
+        if IS_UP:
+            gate, up = tl.split(tl.permute(tl.reshape(acc, [BLOCK_M, 2, BLOCK_O]), (0, 2, 1)))
+            out = gate * tl.sigmoid(gate) * up
+            place = out_PO + (begin + m)[:, None].to(tl.int64) * OUT + o[None, :]
+        else:
+            out = acc * tl.load(weights_P + pair, mask=is_row, other=0.0)[:, None]
+            place = out_PO + pair[:, None].to(tl.int64) * OUT + o[None, :]
+    tl.store(place, out.to(dtype), mask=is_stored)
 
 
 @triton.jit
 def sum_kernel(
     parts_PH, ids_P, out_TH,
-    H: tl.constexpr, K: tl.constexpr, BLOCK_H: tl.constexpr,
+    H: tl.constexpr, K: tl.constexpr, BLOCK_H: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """The sum over each token's experts, in their order, so that it does not depend on the batch.
     Grid: (T, blocks of H)."""
     token = tl.program_id(0).to(tl.int64)
     h = tl.program_id(1) * BLOCK_H + tl.arange(0, BLOCK_H)
+    if PDL:
+        gdc_wait()
+        gdc_launch_dependents()
     total = tl.zeros([BLOCK_H], dtype=tl.float32)
-    for choice in tl.range(0, K):
+    for choice in tl.static_range(0, K):
         pair = token * K + choice
-        if tl.load(ids_P + pair) >= 0:
-            total += tl.load(parts_PH + pair * H + h, mask=h < H, other=0.0).to(tl.float32)
+        is_pair = tl.load(ids_P + pair) >= 0
+        total += tl.load(parts_PH + pair * H + h, mask=(h < H) & is_pair, other=0.0).to(tl.float32)
     tl.store(out_TH + token * H + h, total.to(out_TH.dtype.element_ty), mask=h < H)
