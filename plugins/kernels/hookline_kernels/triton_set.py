@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from hookline_kernels.triton_moe.experts import fused_moe
-from hookline_kernels.triton_moe.routing import topk_softmax
 from hookline_kernels.triton_ops.rows import (
     fused_add_rms_norm,
     qk_norm_rope,
     rms_norm,
     rope_qkv,
     silu_and_mul,
+    topk_softmax,
 )
 
 
