@@ -63,6 +63,9 @@ def few_up_kernel(
         mask = (i[:, None] < WIDTH) & (h[None, :] < H)
         w_gate = tl.load(weights + i[:, None] * H + h[None, :], mask=mask, other=0.0)
         w_up = tl.load(weights + (i[:, None] + WIDTH) * H + h[None, :], mask=mask, other=0.0)
+        # Behind a barrier, so that the assembler cannot begin to multiply before all weights are on their way: it
+        # would, to save registers.
+        tl.debug_barrier()
         x = tl.load(x_TH + token * stride_x + h, mask=h < H, other=0.0).to(tl.float32)
         gate += w_gate.to(tl.float32) * x[None, :]
         up += w_up.to(tl.float32) * x[None, :]
@@ -97,13 +100,17 @@ def few_down_kernel(
     if PDL:
         gdc_wait()
         gdc_launch_dependents()
+    hiddens = ()
+    for start in tl.static_range(0, WIDTH, BLOCK_I):
+        i = start + tl.arange(0, BLOCK_I)
+        place = hidden_PI + (token * K + k)[:, None] * WIDTH + i[None, :]
+        hidden = tl.load(place, mask=is_pair[:, None] & (i < WIDTH)[None, :], other=0.0)
+        hiddens = hiddens + (hidden,)  # noqa: RUF005 (Triton has no *)
+    scale = tl.load(weights_P + token * K + k, mask=is_pair, other=0.0)
+    tl.debug_barrier()
     total = tl.zeros([BLOCK_H, BLOCK_K, BLOCK_I], dtype=tl.float32)
     for block in tl.static_range((WIDTH + BLOCK_I - 1) // BLOCK_I):
-        i = block * BLOCK_I + tl.arange(0, BLOCK_I)
-        place = hidden_PI + (token * K + k)[:, None] * WIDTH + i[None, :]
-        hidden = tl.load(place, mask=is_pair[:, None] & (i < WIDTH)[None, :], other=0.0).to(tl.float32)
-        total += blocks[block].to(tl.float32) * hidden[None, :, :]
-    scale = tl.load(weights_P + token * K + k, mask=is_pair, other=0.0)
+        total += blocks[block].to(tl.float32) * hiddens[block].to(tl.float32)[None, :, :]
     total = tl.sum(tl.sum(total, 2) * scale[None, :], 1)
     tl.store(out_TH + token * H + h, total.to(out_TH.dtype.element_ty), mask=h < H)
 
