@@ -23,8 +23,11 @@ class Attention:
         self._out_features = info.num_q_heads * info.v_head_dim
 
     def forward(self, q_TND: Tensor, k_TKD: Tensor, v_TKD: Tensor, batch: ForwardBatch) -> Tensor:
-        """Attention output, heads side by side: [T, num_q_heads * v_head_dim]."""
-        kv = batch.kv
-        kv.store(self._layer_id, batch.geometry.out_cache_loc, k_TKD, v_TKD)
-        out = batch.attention.forward(q_TND, k_TKD, v_TKD, self.info, kv, batch.attention_plan)
+        """Store k and v in the cache and attend: [T, num_q_heads * v_head_dim], heads side by side."""
+        batch.kv.store(self._layer_id, batch.geometry.out_cache_loc, k_TKD, v_TKD)
+        return self.attend(q_TND, k_TKD, v_TKD, batch)
+
+    def attend(self, q_TND: Tensor, k_TKD: Tensor, v_TKD: Tensor, batch: ForwardBatch) -> Tensor:
+        """The same for k and v that are in the cache already."""
+        out = batch.attention.forward(q_TND, k_TKD, v_TKD, self.info, batch.kv, batch.attention_plan)
         return out.reshape(-1, self._out_features)

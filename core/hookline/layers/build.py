@@ -18,6 +18,7 @@ from hookline.layers.linear import Linear, LinearMethod, LinearShape, Unquantize
 from hookline.layers.logits import LMHead
 from hookline.layers.moe import MoE, MoEMethod, MoEShape, UnquantizedMoE
 from hookline.layers.norm import RMSNorm
+from hookline.layers.normed_linear import NormedLinear
 from hookline.layers.ops import Ops
 from hookline.layers.parameters import Parameter, Part, Split, whole
 from hookline.layers.rotary import RotaryEmbedding
@@ -129,6 +130,12 @@ class BuildContext:
         parameters = self._keep(method.parameters(shape, self.dtype, self.device))
         layer = Linear(shape, method, parameters)
         self._linears[shape.path] = layer
+        self._bindings.append(lambda lora: layer.bind(self.ops, lora))
+        return layer
+
+    def normed_linear(self, norm: RMSNorm, linear: Linear, *, activation: str | None = None) -> NormedLinear:
+        """``linear`` over ``norm`` of the residual stream, and with ``activation`` a gated activation behind it."""
+        layer = NormedLinear(norm, linear, activation, self.ops)
         self._bindings.append(lambda lora: layer.bind(self.ops, lora))
         return layer
 

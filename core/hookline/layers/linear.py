@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hookline.layers.ops import LINEAR, Ops
+from hookline.layers.ops import ADD_NORM_GATED, ADD_NORM_LINEAR, LINEAR, Ops
 from hookline.layers.parameters import Parameter, Part, Split, fused
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Applies a projection to x [T, I]: [T, O].
 Projection = Callable[[Tensor], Tensor]
+#: Applies norm and projection to (x [T, I], residual [T, I] or None): ([T, O], their sum [T, I]).
+NormedProjection = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,15 @@ class LinearMethod(ABC):
         Called after every load of weights; anything derived from them is derived here.
         """
 
+    def bind_normed(
+        self, shape: LinearShape, parameters: list[Parameter], norm_I: Tensor, eps: float, gate: str | None, ops: Ops
+    ) -> NormedProjection | None:
+        """As ``bind``, with the RMS norm before it in one pass, and with ``gate`` the gated activation behind it.
+
+        ``None`` if the format has no such form; then the layer runs as its parts.
+        """
+        return None
+
 
 class UnquantizedLinear(LinearMethod):
     """Weights in the compute dtype: weight [O, I] and, if asked, bias [O]."""
@@ -91,6 +102,19 @@ class UnquantizedLinear(LinearMethod):
             return linear(x_TI, weight_OI, bias_O)
 
         return project
+
+    def bind_normed(
+        self, shape: LinearShape, parameters: list[Parameter], norm_I: Tensor, eps: float, gate: str | None, ops: Ops
+    ) -> NormedProjection | None:
+        weight_OI = parameters[0].data
+        if gate is None:
+            fused = ops.request(ADD_NORM_LINEAR)
+            bias_O = parameters[1].data if shape.bias else None
+            return lambda x, residual: fused(x, residual, norm_I, eps, weight_OI, bias_O)
+        if gate != "silu" or shape.bias:
+            return None
+        gated = ops.request(ADD_NORM_GATED)
+        return lambda x, residual: gated(x, residual, norm_I, eps, weight_OI)
 
 
 class Linear:
@@ -126,6 +150,10 @@ class Linear:
             return out_TO if plan is None else add_delta(self, x_TI, out_TO, plan)
 
         self.forward = with_delta
+
+    def bind_normed(self, norm_I: Tensor, eps: float, gate: str | None, ops: Ops) -> NormedProjection | None:
+        """See ``LinearMethod.bind_normed``."""
+        return self.method.bind_normed(self.shape, self._parameters, norm_I, eps, gate, ops)
 
     def _unbound(self, x: Tensor, lora: object | None) -> Tensor:
         raise RuntimeError(f"{self.shape.path} was used before BuildContext.finalize()")

@@ -148,6 +148,102 @@ def _compose_qk_norm_rope(ops: Ops) -> Callable[[Tensor, Tensor, float, Tensor, 
     return qk_norm_rope
 
 
+def _compose_rope_store(ops: Ops) -> Callable[[Tensor, Tensor, Tensor, int, int, Tensor, Tensor, Tensor], QKV]:
+    rope = ops.request(ROPE_QKV)
+
+    def rope_store(
+        qkv_TO: Tensor,
+        cos_T1D: Tensor,
+        sin_T1D: Tensor,
+        num_q: int,
+        num_kv: int,
+        k_plane: Tensor,
+        v_plane: Tensor,
+        loc_T: Tensor,
+    ) -> QKV:
+        """As ``rope_qkv``; k and v also go to rows ``loc_T`` of the planes [slots, num_kv, D], in their dtype.
+
+        May write into ``qkv_TO``, of which the results may be views.
+        """
+        q, k, v = rope(qkv_TO, cos_T1D, sin_T1D, num_q, num_kv)
+        _store(k_plane, v_plane, loc_T, k, v)
+        return q, k, v
+
+    return rope_store
+
+
+def _compose_qk_norm_rope_store(
+    ops: Ops,
+) -> Callable[[Tensor, Tensor, float, Tensor, Tensor, int, int, Tensor, Tensor, Tensor], QKV]:
+    norm_rope = ops.request(QK_NORM_ROPE)
+
+    def qk_norm_rope_store(
+        qkv_TO: Tensor,
+        weight_ND: Tensor,
+        eps: float,
+        cos_T1D: Tensor,
+        sin_T1D: Tensor,
+        num_q: int,
+        num_kv: int,
+        k_plane: Tensor,
+        v_plane: Tensor,
+        loc_T: Tensor,
+    ) -> QKV:
+        """As ``qk_norm_rope``; k and v also go to the planes, as in ``rope_store``. May write into ``qkv_TO``."""
+        q, k, v = norm_rope(qkv_TO, weight_ND, eps, cos_T1D, sin_T1D, num_q, num_kv)
+        _store(k_plane, v_plane, loc_T, k, v)
+        return q, k, v
+
+    return qk_norm_rope_store
+
+
+def _store(k_plane: Tensor, v_plane: Tensor, loc_T: Tensor, k_TKD: Tensor, v_TKD: Tensor) -> None:
+    k_plane.index_copy_(0, loc_T, k_TKD.to(k_plane.dtype))
+    v_plane.index_copy_(0, loc_T, v_TKD.to(v_plane.dtype))
+
+
+def _compose_add_norm_linear(
+    ops: Ops,
+) -> Callable[[Tensor, Tensor | None, Tensor, float, Tensor, Tensor | None], tuple[Tensor, Tensor]]:
+    add_norm, project = _compose_add_norm(ops), ops.request(LINEAR)
+
+    def add_norm_linear(
+        x_TH: Tensor, residual_TH: Tensor | None, norm_H: Tensor, eps: float, weight_OH: Tensor, bias_O: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """(linear(norm(x + residual), weight, bias), x + residual); without ``residual`` the sum is x.
+
+        May write into ``x_TH`` and ``residual_TH``: use neither afterwards.
+        """
+        normed, total = add_norm(x_TH, residual_TH, norm_H, eps)
+        return project(normed, weight_OH, bias_O), total
+
+    return add_norm_linear
+
+
+def _compose_add_norm_gated(
+    ops: Ops,
+) -> Callable[[Tensor, Tensor | None, Tensor, float, Tensor], tuple[Tensor, Tensor]]:
+    add_norm, project, activate = _compose_add_norm(ops), ops.request(LINEAR), ops.request(SILU_AND_MUL)
+
+    def add_norm_gated(
+        x_TH: Tensor, residual_TH: Tensor | None, norm_H: Tensor, eps: float, weight_JH: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(silu_and_mul(linear(norm(x + residual), weight)), x + residual), as ``add_norm_linear``. J is 2I."""
+        normed, total = add_norm(x_TH, residual_TH, norm_H, eps)
+        return activate(project(normed, weight_JH, None)), total
+
+    return add_norm_gated
+
+
+def _compose_add_norm(ops: Ops) -> Callable[[Tensor, Tensor | None, Tensor, float], tuple[Tensor, Tensor]]:
+    norm, fused = ops.request(RMS_NORM), ops.request(FUSED_ADD_RMS_NORM)
+
+    def add_norm(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        return (norm(x, weight, eps), x) if residual is None else fused(x, residual, weight, eps)
+
+    return add_norm
+
+
 def _compose_fused_moe(ops: Ops) -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]:
     project = ops.request(LINEAR)
     activate = ops.request(SILU_AND_MUL)
@@ -185,6 +281,18 @@ ROPE_QKV: Op[Callable[[Tensor, Tensor, Tensor, int, int], QKV]] = Op("rope_qkv",
 QK_NORM_ROPE: Op[Callable[[Tensor, Tensor, float, Tensor, Tensor, int, int], QKV]] = Op(
     "qk_norm_rope", _compose_qk_norm_rope
 )
+ROPE_STORE: Op[Callable[[Tensor, Tensor, Tensor, int, int, Tensor, Tensor, Tensor], QKV]] = Op(
+    "rope_store", _compose_rope_store
+)
+QK_NORM_ROPE_STORE: Op[Callable[[Tensor, Tensor, float, Tensor, Tensor, int, int, Tensor, Tensor, Tensor], QKV]] = Op(
+    "qk_norm_rope_store", _compose_qk_norm_rope_store
+)
+ADD_NORM_LINEAR: Op[Callable[[Tensor, Tensor | None, Tensor, float, Tensor, Tensor | None], tuple[Tensor, Tensor]]] = (
+    Op("add_norm_linear", _compose_add_norm_linear)
+)
+ADD_NORM_GATED: Op[Callable[[Tensor, Tensor | None, Tensor, float, Tensor], tuple[Tensor, Tensor]]] = Op(
+    "add_norm_gated", _compose_add_norm_gated
+)
 TOPK_SOFTMAX: Op[Callable[[Tensor, int, bool], tuple[Tensor, Tensor]]] = Op("topk_softmax", lambda ops: topk_softmax)
 FUSED_MOE: Op[Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]] = Op("fused_moe", _compose_fused_moe)
 
@@ -199,6 +307,10 @@ OPS: Mapping[str, Op[Callable[..., Any]]] = {
         ROTARY,
         ROPE_QKV,
         QK_NORM_ROPE,
+        ROPE_STORE,
+        QK_NORM_ROPE_STORE,
+        ADD_NORM_LINEAR,
+        ADD_NORM_GATED,
         TOPK_SOFTMAX,
         FUSED_MOE,
     )

@@ -57,6 +57,19 @@ class Draw:
         qkv, cos, sin, num_q, num_kv = self.rope_qkv(*sizes)
         return qkv * scale, self.randn(num_q + num_kv, sizes[1]), EPS, cos, sin, num_q, num_kv
 
+    def store(self, rope: tuple[Any, ...], num_kv: int, head_dim: int) -> tuple[Any, ...]:
+        """Arguments of ``rope_store`` or ``qk_norm_rope_store``, from those of the op without a store: planes with more
+        slots than tokens, and a slot for each token, in no order."""
+        tokens = rope[0].shape[0]
+        planes = [self.full(2 * tokens + 3, num_kv, head_dim) for _ in range(2)]
+        slots = torch.randperm(2 * tokens + 3, generator=self.generator)[:tokens].to(self.device)
+        return *rope, *planes, slots
+
+    def add_norm(self, num_tokens: int, hidden: int, *weights: Tensor | None, padding: int = 0) -> tuple[Any, ...]:
+        """Arguments of ``add_norm_linear`` and ``add_norm_gated``."""
+        x, residual = (self.randn(num_tokens, hidden + padding)[:, :hidden] for _ in range(2))
+        return x, residual, self.randn(hidden), EPS, *weights
+
     def moe(
         self,
         num_tokens: int,
@@ -146,6 +159,40 @@ OP_CASES: Mapping[str, Mapping[str, Callable[[Draw], tuple[Any, ...]]]] = {
         "a view": lambda d: d.qk_norm_rope(9, 16, 4, 2, 24),
         "squares beyond half precision": lambda d: d.qk_norm_rope(3, 64, 4, 2, scale=600.0),
     },
+    "rope_store": {
+        "no tokens": lambda d: d.store(d.rope_qkv(0, 16, 4, 2), 2, 16),
+        "one token": lambda d: d.store(d.rope_qkv(1, 16, 4, 2), 2, 16),
+        "odd sizes": lambda d: d.store(d.rope_qkv(7, 10, 3, 1), 1, 10),
+        "not a power of two": lambda d: d.store(d.rope_qkv(5, 80, 6, 2), 2, 80),
+        "a view": lambda d: d.store(d.rope_qkv(9, 16, 4, 2, 24), 2, 16),
+    },
+    "qk_norm_rope_store": {
+        "no tokens": lambda d: d.store(d.qk_norm_rope(0, 16, 4, 2), 2, 16),
+        "one token": lambda d: d.store(d.qk_norm_rope(1, 16, 4, 2), 2, 16),
+        "odd sizes": lambda d: d.store(d.qk_norm_rope(7, 10, 3, 1), 1, 10),
+        "not a power of two": lambda d: d.store(d.qk_norm_rope(5, 80, 6, 2), 2, 80),
+        "a head for each": lambda d: d.store(d.qk_norm_rope(5, 64, 4, 4), 4, 64),
+        "a view": lambda d: d.store(d.qk_norm_rope(9, 16, 4, 2, 24), 2, 16),
+        "squares beyond half precision": lambda d: d.store(d.qk_norm_rope(3, 64, 4, 2, scale=600.0), 2, 64),
+    },
+    "add_norm_linear": {
+        "no tokens": lambda d: d.add_norm(0, 24, d.randn(40, 24), None),
+        "one token": lambda d: d.add_norm(1, 24, d.randn(17, 24), d.randn(17)),
+        "no residual": lambda d: (d.randn(2, 24), None, d.randn(24), EPS, d.randn(17, 24), None),
+        "odd sizes": lambda d: d.add_norm(3, 33, d.randn(5, 33), None),
+        "wide": lambda d: d.add_norm(2, 1500, d.randn(9, 1500), None),
+        "many tokens": lambda d: d.add_norm(65, 128, d.randn(96, 128), d.randn(96)),
+        "a view": lambda d: d.add_norm(4, 33, d.randn(50, 33), None, padding=7),
+    },
+    "add_norm_gated": {
+        "no tokens": lambda d: d.add_norm(0, 24, d.randn(40, 24)),
+        "one token": lambda d: d.add_norm(1, 24, d.randn(34, 24)),
+        "no residual": lambda d: (d.randn(2, 24), None, d.randn(24), EPS, d.randn(34, 24)),
+        "odd sizes": lambda d: d.add_norm(3, 33, d.randn(10, 33)),
+        "wide": lambda d: d.add_norm(2, 1500, d.randn(18, 1500)),
+        "many tokens": lambda d: d.add_norm(65, 128, d.randn(96, 128)),
+        "a view": lambda d: d.add_norm(4, 33, d.randn(50, 33), padding=7),
+    },
     "topk_softmax": {
         "no tokens": lambda d: (d.logits(0, 40), 4, True),
         "one token": lambda d: (d.logits(1, 40), 4, True),
@@ -178,4 +225,6 @@ OP_CASES: Mapping[str, Mapping[str, Callable[[Draw], tuple[Any, ...]]]] = {
 }
 
 #: Ops that may write into their arguments, as their references say.
-MAY_WRITE = frozenset({"fused_add_rms_norm"})
+MAY_WRITE = frozenset({"fused_add_rms_norm", "rope_store", "qk_norm_rope_store", "add_norm_linear", "add_norm_gated"})
+#: Op -> places of the arguments that it fills; they count as results.
+FILLS: Mapping[str, tuple[int, ...]] = {"rope_store": (5, 6), "qk_norm_rope_store": (7, 8)}

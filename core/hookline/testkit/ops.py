@@ -16,7 +16,7 @@ from hookline.layers.ops import OPS, Ops
 from hookline.testkit.allowed import allowed_dtypes, device_of
 from hookline.testkit.exactness import worst_error
 from hookline.testkit.offer_suite import OfferSuite
-from hookline.testkit.op_cases import MAY_WRITE, OP_CASES, Draw
+from hookline.testkit.op_cases import FILLS, MAY_WRITE, OP_CASES, Draw
 from hookline.testkit.watched_options import watched
 
 
@@ -56,15 +56,21 @@ class OpSetSuite(OfferSuite[OpSetSpec]):
         return OP_CASES[op][case](Draw.seeded(dtype, cls.device(), seed))
 
     @classmethod
+    def run(cls, op: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> list[Tensor]:
+        """The results of an op, and the arguments that it fills."""
+        with torch.inference_mode():
+            results = _tensors(function(*arguments))
+        return [*results, *(arguments[place] for place in FILLS.get(op, ()))]
+
+    @classmethod
     def compare(cls, op: str, got: Any, arguments: tuple[Any, ...]) -> None:
-        """Fail unless a result is that of the reference, as exact as its dtype allows.
+        """Fail unless what ``run`` gave is what the reference gives, as exact as its dtype allows.
 
         The truth is the reference in float32.
         """
         reference = Ops().request(OPS[op])
-        with torch.inference_mode():
-            expected = _tensors(reference(*_copies(arguments)))
-            truth = _tensors(reference(*_in_float32(arguments)))
+        expected = cls.run(op, reference, _copies(arguments))
+        truth = cls.run(op, reference, _in_float32(arguments))
         results = _tensors(got)
         assert len(results) == len(expected), "as many results as the reference has"
         for index, (result, sample, exact) in enumerate(zip(results, expected, truth, strict=True)):
@@ -121,17 +127,13 @@ class OpSetSuite(OfferSuite[OpSetSpec]):
         ops = Ops([self.ops(dtype)])
         for name, op in OPS.items():
             arguments = self.arguments(name, "odd sizes", dtype)
-            with torch.inference_mode():
-                got = ops.request(op)(*_copies(arguments))
-            self.compare(name, got, arguments)
+            self.compare(name, self.run(name, ops.request(op), _copies(arguments)), arguments)
 
     # --- each op ---
 
     def test_an_op_gives_what_the_reference_gives(self, op: str, case: str, dtype: torch.dtype) -> None:
         arguments = self.arguments(op, case, dtype)
-        with torch.inference_mode():
-            got = self.ops(dtype)[op](*_copies(arguments))
-        self.compare(op, got, arguments)
+        self.compare(op, self.run(op, self.ops(dtype)[op], _copies(arguments)), arguments)
 
     def test_arguments_are_left_as_they_were(self, op: str) -> None:
         if op in MAY_WRITE:
@@ -195,7 +197,9 @@ class OpSetSuite(OfferSuite[OpSetSpec]):
 
 def _tensors(values: Any) -> list[Tensor]:
     """The tensors of a result or of arguments, in order."""
-    return [value for value in (values if isinstance(values, tuple) else (values,)) if isinstance(value, Tensor)]
+    return [
+        value for value in (values if isinstance(values, (tuple, list)) else (values,)) if isinstance(value, Tensor)
+    ]
 
 
 def _copies(arguments: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -22,11 +22,16 @@ def hookline_ops() -> list[OpSetSpec]:
             requires=Requirements(devices=frozenset({"cuda"}), min_capability=(8, 0), packages=("triton>=3.2",)),
             ops=frozenset(
                 {
+                    "linear",
                     "rms_norm",
                     "fused_add_rms_norm",
                     "silu_and_mul",
                     "rope_qkv",
                     "qk_norm_rope",
+                    "rope_store",
+                    "qk_norm_rope_store",
+                    "add_norm_linear",
+                    "add_norm_gated",
                     "topk_softmax",
                     "fused_moe",
                 }

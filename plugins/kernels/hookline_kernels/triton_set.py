@@ -7,12 +7,15 @@ from typing import Any
 
 import torch
 
+from hookline_kernels.triton_dense.products import add_norm_gated, add_norm_linear, linear
 from hookline_kernels.triton_moe.experts import fused_moe
 from hookline_kernels.triton_ops.rows import (
     fused_add_rms_norm,
     qk_norm_rope,
+    qk_norm_rope_store,
     rms_norm,
     rope_qkv,
+    rope_store,
     silu_and_mul,
     topk_softmax,
 )
@@ -21,6 +24,11 @@ from hookline_kernels.triton_ops.rows import (
 def triton_ops(device: torch.device, dtype: torch.dtype, options: Any) -> Mapping[str, Callable[..., Any]]:
     """The ops of the set; nothing is compiled before the first call of each."""
     return {
+        "linear": linear,
+        "add_norm_linear": add_norm_linear,
+        "add_norm_gated": add_norm_gated,
+        "rope_store": rope_store,
+        "qk_norm_rope_store": qk_norm_rope_store,
         "rms_norm": rms_norm,
         "fused_add_rms_norm": fused_add_rms_norm,
         "silu_and_mul": silu_and_mul,

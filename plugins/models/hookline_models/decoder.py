@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Protocol
 
-from hookline.layers.activation import gated_activation
 from hookline.layers.model import Model
 from hookline.layers.parameters import Part, Split
 
@@ -20,60 +19,65 @@ if TYPE_CHECKING:
     from hookline.batch.forward_batch import ForwardBatch
     from hookline.config.model_config import ModelConfig
     from hookline.layers.build import BuildContext
+    from hookline.layers.linear import Linear
+    from hookline.layers.norm import RMSNorm
 
 #: cos and sin of the pass, each [T, 1, D].
 Rotation = tuple["Tensor", "Tensor"]
 
 
 class SelfAttention(Protocol):
-    """A family's attention block."""
+    """A family's attention block, behind the product that gives q, k and v."""
 
-    def forward(self, x_TH: Tensor, rotation: Rotation, batch: ForwardBatch) -> Tensor:
-        """[T, H]."""
+    qkv_proj: Linear
+
+    def forward(self, qkv_TO: Tensor, rotation: Rotation, batch: ForwardBatch) -> Tensor:
+        """[T, H]. ``qkv_TO`` may be written."""
 
 
 class MLP(Protocol):
-    """A dense or sparse MLP."""
+    """A dense or sparse MLP with the norm before it."""
 
-    def forward(self, x_TH: Tensor, lora: object | None) -> Tensor:
-        """[T, H]."""
+    def forward(self, x_TH: Tensor, residual_TH: Tensor, lora: object | None) -> tuple[Tensor, Tensor]:
+        """The MLP of norm(x + residual), [T, H], and x + residual."""
+
+
+def mlp_norm(config: ModelConfig, ctx: BuildContext, layer_path: str) -> RMSNorm:
+    """The norm before the MLP of a layer."""
+    return ctx.rms_norm(f"{layer_path}.post_attention_layernorm", config.hidden_size, config.rms_norm_eps)
 
 
 class GatedMLP:
     """down(act(gate(x)) * up(x)), gate and up in one product."""
 
-    def __init__(self, config: ModelConfig, ctx: BuildContext, path: str) -> None:
+    def __init__(self, config: ModelConfig, ctx: BuildContext, path: str, norm: RMSNorm) -> None:
+        """``norm`` comes before the MLP: that of ``mlp_norm``."""
         hidden, width = config.hidden_size, config.intermediate_size
         gate_up = (Part(name="gate_proj", size=width), Part(name="up_proj", size=width))
-        self.gate_up_proj = ctx.merged_linear(f"{path}.gate_up_proj", hidden, gate_up, bias=config.mlp_bias)
+        gate_up_proj = ctx.merged_linear(f"{path}.gate_up_proj", hidden, gate_up, bias=config.mlp_bias)
+        self.gate_up = ctx.normed_linear(norm, gate_up_proj, activation=config.hidden_act)
         self.down_proj = ctx.linear(f"{path}.down_proj", width, hidden, bias=config.mlp_bias, split=Split.ROW)
-        self.activate = gated_activation(config.hidden_act, ctx.ops)
 
-    def forward(self, x_TH: Tensor, lora: object | None) -> Tensor:
-        return self.down_proj.forward(self.activate(self.gate_up_proj.forward(x_TH, lora)), lora)
+    def forward(self, x_TH: Tensor, residual_TH: Tensor, lora: object | None) -> tuple[Tensor, Tensor]:
+        hidden_TI, residual_TH = self.gate_up.forward(x_TH, residual_TH, lora)
+        return self.down_proj.forward(hidden_TI, lora), residual_TH
 
 
 class DecoderLayer:
     """Norm, attention, norm, MLP, each added to the residual stream."""
 
     def __init__(self, config: ModelConfig, ctx: BuildContext, path: str, attention: SelfAttention, mlp: MLP) -> None:
-        self.input_norm = ctx.rms_norm(f"{path}.input_layernorm", config.hidden_size, config.rms_norm_eps)
+        norm = ctx.rms_norm(f"{path}.input_layernorm", config.hidden_size, config.rms_norm_eps)
+        self.qkv = ctx.normed_linear(norm, attention.qkv_proj)
         self.attention = attention
-        self.post_norm = ctx.rms_norm(f"{path}.post_attention_layernorm", config.hidden_size, config.rms_norm_eps)
         self.mlp = mlp
 
     def forward(
         self, x_TH: Tensor, residual_TH: Tensor | None, rotation: Rotation, batch: ForwardBatch
     ) -> tuple[Tensor, Tensor]:
         """The MLP's output, not yet added, and the residual stream; the next norm adds them."""
-        if residual_TH is None:
-            residual_TH = x_TH
-            x_TH = self.input_norm.forward(x_TH)
-        else:
-            x_TH, residual_TH = self.input_norm.add(x_TH, residual_TH)
-        x_TH = self.attention.forward(x_TH, rotation, batch)
-        x_TH, residual_TH = self.post_norm.add(x_TH, residual_TH)
-        return self.mlp.forward(x_TH, batch.lora), residual_TH
+        qkv_TO, residual_TH = self.qkv.forward(x_TH, residual_TH, batch.lora)
+        return self.mlp.forward(self.attention.forward(qkv_TO, rotation, batch), residual_TH, batch.lora)
 
 
 class DecoderModel(Model):

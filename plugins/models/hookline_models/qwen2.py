@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hookline.layers.parameters import Split
-from hookline_models.decoder import DecoderLayer, DecoderModel, GatedMLP
+from hookline_models.decoder import DecoderLayer, DecoderModel, GatedMLP, mlp_norm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,10 +39,9 @@ class Qwen2Attention:
         )
         self.o_proj = ctx.linear(f"{path}.o_proj", heads * head_dim, config.hidden_size, split=Split.ROW)
 
-    def forward(self, x_TH: Tensor, rotation: Rotation, batch: ForwardBatch) -> Tensor:
+    def forward(self, qkv_TO: Tensor, rotation: Rotation, batch: ForwardBatch) -> Tensor:
         cos_T1D, sin_T1D = rotation
-        q, k, v = self.heads.forward(self.qkv_proj.forward(x_TH, batch.lora), cos_T1D, sin_T1D)
-        return self.o_proj.forward(self.attention.forward(q, k, v, batch), batch.lora)
+        return self.o_proj.forward(self.heads.attend(qkv_TO, cos_T1D, sin_T1D, self.attention, batch), batch.lora)
 
 
 class Qwen2ForCausalLM(DecoderModel):
@@ -50,5 +49,5 @@ class Qwen2ForCausalLM(DecoderModel):
 
     def build_layer(self, config: ModelConfig, ctx: BuildContext, layer_id: int, path: str) -> DecoderLayer:
         attention = Qwen2Attention(config, ctx, layer_id, f"{path}.self_attn")
-        mlp = GatedMLP(config, ctx, f"{path}.mlp")
+        mlp = GatedMLP(config, ctx, f"{path}.mlp", mlp_norm(config, ctx, path))
         return DecoderLayer(config, ctx, path, attention, mlp)

@@ -5,12 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hookline.errors import ModelError
-from hookline_models.decoder import MLP, DecoderLayer, DecoderModel, GatedMLP
+from hookline_models.decoder import MLP, DecoderLayer, DecoderModel, GatedMLP, mlp_norm
 from hookline_models.qwen3 import Qwen3Attention
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hookline.config.model_config import ModelConfig
     from hookline.layers.build import BuildContext
+    from hookline.layers.moe import MoE
+    from hookline.layers.norm import RMSNorm
+
+
+class SparseMLP:
+    """A norm, then experts."""
+
+    def __init__(self, norm: RMSNorm, experts: MoE) -> None:
+        self.norm = norm
+        self.experts = experts
+
+    def forward(self, x_TH: Tensor, residual_TH: Tensor, lora: object | None) -> tuple[Tensor, Tensor]:
+        x_TH, residual_TH = self.norm.add(x_TH, residual_TH)
+        return self.experts.forward(x_TH, lora), residual_TH
 
 
 class Qwen3MoeForCausalLM(DecoderModel):
@@ -18,16 +34,17 @@ class Qwen3MoeForCausalLM(DecoderModel):
 
     def build_layer(self, config: ModelConfig, ctx: BuildContext, layer_id: int, path: str) -> DecoderLayer:
         attention = Qwen3Attention(config, ctx, layer_id, f"{path}.self_attn")
-        return DecoderLayer(config, ctx, path, attention, self.build_mlp(config, ctx, layer_id, f"{path}.mlp"))
+        mlp = self.build_mlp(config, ctx, layer_id, f"{path}.mlp", mlp_norm(config, ctx, path))
+        return DecoderLayer(config, ctx, path, attention, mlp)
 
-    def build_mlp(self, config: ModelConfig, ctx: BuildContext, layer_id: int, path: str) -> MLP:
+    def build_mlp(self, config: ModelConfig, ctx: BuildContext, layer_id: int, path: str, norm: RMSNorm) -> MLP:
         """Experts, or a dense MLP in the layers that the config excepts."""
         moe = config.moe
         if moe is None:
             raise ModelError(f"{config.path / 'config.json'} describes no experts (num_experts is missing)")
         if layer_id not in moe.layers:
-            return GatedMLP(config, ctx, path)
-        return ctx.moe(
+            return GatedMLP(config, ctx, path, norm)
+        experts = ctx.moe(
             path,
             hidden_size=config.hidden_size,
             intermediate_size=moe.intermediate_size,
@@ -35,6 +52,7 @@ class Qwen3MoeForCausalLM(DecoderModel):
             top_k=moe.top_k,
             renormalize=self.renormalizes(config),
         )
+        return SparseMLP(norm, experts)
 
     def renormalizes(self, config: ModelConfig) -> bool:
         """Whether the weights of a token's experts are divided by their sum."""

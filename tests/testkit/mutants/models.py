@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from hookline.interfaces.model import ModelSpec
 from hookline.testkit.models import ModelSuite
-from hookline_models.decoder import DecoderLayer, GatedMLP
+from hookline_models.decoder import DecoderLayer, GatedMLP, mlp_norm
 from hookline_models.llama import LlamaAttention, LlamaForCausalLM
 from hookline_models.qwen3_vl.model import Qwen3VLMoeForConditionalGeneration
 from tests.factories.checkpoints import config_of
@@ -145,8 +145,8 @@ class TestUntied(ModelSuite):
 
 
 class MLPWithoutAdapters(GatedMLP):
-    def forward(self, x_TH: Tensor, lora: object | None) -> Tensor:
-        return super().forward(x_TH, None)
+    def forward(self, x_TH: Tensor, residual_TH: Tensor, lora: object | None) -> tuple[Tensor, Tensor]:
+        return super().forward(x_TH, residual_TH, None)
 
 
 class ForgetsAdapters(LlamaForCausalLM):
@@ -154,7 +154,8 @@ class ForgetsAdapters(LlamaForCausalLM):
 
     def build_layer(self, config: ModelConfig, ctx: BuildContext, layer_id: int, path: str) -> DecoderLayer:
         attention = LlamaAttention(config, ctx, layer_id, f"{path}.self_attn")
-        return DecoderLayer(config, ctx, path, attention, MLPWithoutAdapters(config, ctx, f"{path}.mlp"))
+        norm = mlp_norm(config, ctx, path)
+        return DecoderLayer(config, ctx, path, attention, MLPWithoutAdapters(config, ctx, f"{path}.mlp", norm))
 
 
 class TestForgetsAdapters(ModelSuite):

@@ -99,8 +99,8 @@ def decode_kernel(
     out = acc / tl.where(total == 0.0, 1.0, total)[:, None]
     is_out = (g[:, None] < G) & (dv[None, :] < DV)
     if tl.load(count_B + request) == 1:
-        place = out_TND + request.to(tl.int64) * stride_out_t + head[:, None] * stride_out_n + dv[None, :]
-        tl.store(place, out.to(out_TND.dtype.element_ty), mask=is_out)
+        place_out = out_TND + request.to(tl.int64) * stride_out_t + head[:, None] * stride_out_n + dv[None, :]
+        tl.store(place_out, out.to(out_TND.dtype.element_ty), mask=is_out)
     else:
         place = item.to(tl.int64) * tl.num_programs(0) * G + head
         tl.store(part_WND + place[:, None] * DV + dv[None, :], out, mask=is_out)

@@ -13,6 +13,8 @@ ITEM_UNIT = 64
 MIN_ROWS = 16
 #: Programs of a decode that one multiprocessor should have.
 PROGRAMS_PER_SM = 4
+#: New tokens of a request up to which an extend is short.
+_SHORT_EXTEND = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +42,14 @@ def extend_tile(group: int, head_dim: int, dtype: torch.dtype, longest: int) -> 
 
 
 def prefill_tile(group: int, head_dim: int, dtype: torch.dtype, longest: int) -> Tile:
-    """The tile of a plain prefill."""
-    return extend_tile(group, head_dim, dtype, longest)
+    """The tile of a plain prefill. Measured on an H200 in bfloat16 with heads of 128 (benchmarks/tune_tiles.py)."""
+    if head_dim > 128 or dtype is torch.float32:
+        return extend_tile(group, head_dim, dtype, longest)
+    rows = max(MIN_ROWS, min(128, triton.next_power_of_2(longest * group)))
+    if rows < 128:
+        return Tile(rows=rows, keys=64, num_warps=4, num_stages=3)
+    # Few new tokens mostly read a prefix, which longer blocks do better.
+    return Tile(rows=rows, keys=128 if longest <= _SHORT_EXTEND else 64, num_warps=8, num_stages=3)
 
 
 def num_items(batch_size: int, num_kv_heads: int, num_sms: int) -> int:

@@ -90,6 +90,61 @@ def rope_kernel(
 
 
 @triton.jit
+def rope_store_kernel(
+    qkv_TO, weight_ND, cos_T1D, sin_T1D, k_plane, v_plane, loc_T,
+    num_tokens, stride_qkv, stride_cos, stride_sin, stride_loc,
+    stride_k_slot, stride_k_head, stride_v_slot, stride_v_head, eps,
+    NUM_Q: tl.constexpr, NUM_KV: tl.constexpr, D: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_HALF: tl.constexpr, HAS_NORM: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """Heads of a token in place: an RMS norm of each query and key head, if they have one, and the rotation; keys and
+    values also go to their slot.
+
+    Grid: (T, blocks of all heads). A thread has both elements of its pairs, so that none is read after it was
+    written.
+    """
+    token = tl.program_id(0).to(tl.int64)
+    n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    d = tl.arange(0, BLOCK_HALF)
+    half: tl.constexpr = D // 2
+    in_head = d[None, :] < half
+    mask = (n[:, None] < NUM_Q + 2 * NUM_KV) & in_head
+    is_turned = n[:, None] < NUM_Q + NUM_KV
+    if HAS_NORM:
+        norm_mask = is_turned & in_head
+        weight_low = tl.load(weight_ND + n[:, None] * D + d[None, :], mask=norm_mask, other=1.0)
+        weight_high = tl.load(weight_ND + n[:, None] * D + half + d[None, :], mask=norm_mask, other=1.0)
+    if PDL:
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
+    place = qkv_TO + token * stride_qkv + n[:, None] * D + d[None, :]
+    raw_low = tl.load(place, mask=mask, other=0.0)
+    raw_high = tl.load(place + half, mask=mask, other=0.0)
+    dtype = raw_low.dtype
+    low, high = raw_low.to(tl.float32), raw_high.to(tl.float32)
+    if HAS_NORM:
+        scale = tl.rsqrt((tl.sum(low * low, 1) + tl.sum(high * high, 1)) / D + eps)[:, None]
+        low = ((low * scale).to(dtype) * weight_low.to(dtype)).to(tl.float32)
+        high = ((high * scale).to(dtype) * weight_high.to(dtype)).to(tl.float32)
+    # Cosines come twice, sines negated and then plain.
+    cos = tl.load(cos_T1D + token * stride_cos + d, mask=d < half, other=0.0).to(tl.float32)
+    sin = tl.load(sin_T1D + token * stride_sin + half + d, mask=d < half, other=0.0).to(tl.float32)
+    out_low = tl.where(is_turned, (low * cos[None, :] - high * sin[None, :]).to(dtype), raw_low)
+    out_high = tl.where(is_turned, (high * cos[None, :] + low * sin[None, :]).to(dtype), raw_high)
+    tl.store(place, out_low, mask=mask & is_turned)
+    tl.store(place + half, out_high, mask=mask & is_turned)
+    slot = tl.load(loc_T + token * stride_loc).to(tl.int64)
+    k_mask = (n[:, None] >= NUM_Q) & is_turned & in_head
+    k_place = k_plane + slot * stride_k_slot + (n[:, None] - NUM_Q) * stride_k_head + d[None, :]
+    tl.store(k_place, out_low.to(k_plane.dtype.element_ty), mask=k_mask)
+    tl.store(k_place + half, out_high.to(k_plane.dtype.element_ty), mask=k_mask)
+    v_mask = mask & (n[:, None] >= NUM_Q + NUM_KV)
+    v_place = v_plane + slot * stride_v_slot + (n[:, None] - NUM_Q - NUM_KV) * stride_v_head + d[None, :]
+    tl.store(v_place, raw_low.to(v_plane.dtype.element_ty), mask=v_mask)
+    tl.store(v_place + half, raw_high.to(v_plane.dtype.element_ty), mask=v_mask)
+
+
+@triton.jit
 def topk_softmax_kernel(
     logits_TE, weights_TK, ids_TK, stride_logits,
     E: tl.constexpr, K: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_K: tl.constexpr, RENORMALIZE: tl.constexpr,

@@ -7,10 +7,12 @@ import triton
 from torch import Tensor
 
 from hookline.layers.ops import QKV
+from hookline_kernels.early_launch import early_launch
 from hookline_kernels.triton_ops.kernels import (
     add_rms_norm_kernel,
     rms_norm_kernel,
     rope_kernel,
+    rope_store_kernel,
     silu_and_mul_kernel,
     topk_softmax_kernel,
 )
@@ -19,6 +21,8 @@ from hookline_kernels.triton_ops.kernels import (
 _PER_WARP = 512
 #: Elements of heads that one program of the rotation takes.
 _HEADS_TILE = 2048
+#: Tokens up to which the heads of one are spread over many programs.
+_SPREAD_TOKENS = 64
 
 
 def _warps(block: int) -> int:
@@ -96,6 +100,67 @@ def _rope(
             num_warps=4,
         )  # fmt: skip
     return out[:, :num_q], out[:, num_q:], qkv_TND[:, num_turned:]
+
+
+def rope_store(
+    qkv_TO: Tensor,
+    cos_T1D: Tensor,
+    sin_T1D: Tensor,
+    num_q: int,
+    num_kv: int,
+    k_plane: Tensor,
+    v_plane: Tensor,
+    loc_T: Tensor,
+) -> QKV:
+    """Rotate q and k in place, and store k and v."""
+    return _rope_store(qkv_TO, None, 0.0, cos_T1D, sin_T1D, num_q, num_kv, k_plane, v_plane, loc_T)
+
+
+def qk_norm_rope_store(
+    qkv_TO: Tensor,
+    weight_ND: Tensor,
+    eps: float,
+    cos_T1D: Tensor,
+    sin_T1D: Tensor,
+    num_q: int,
+    num_kv: int,
+    k_plane: Tensor,
+    v_plane: Tensor,
+    loc_T: Tensor,
+) -> QKV:
+    """The same with an RMS norm of each q and k head before the rotation."""
+    return _rope_store(qkv_TO, weight_ND, eps, cos_T1D, sin_T1D, num_q, num_kv, k_plane, v_plane, loc_T)
+
+
+def _rope_store(
+    qkv: Tensor,
+    weight: Tensor | None,
+    eps: float,
+    cos: Tensor,
+    sin: Tensor,
+    num_q: int,
+    num_kv: int,
+    k_plane: Tensor,
+    v_plane: Tensor,
+    loc: Tensor,
+) -> QKV:
+    tokens, heads = qkv.shape[0], num_q + 2 * num_kv
+    head_dim = qkv.shape[1] // heads
+    if tokens:
+        half = triton.next_power_of_2(max(1, head_dim // 2))
+        # One token is spread over many programs, many tokens are not.
+        tile = _HEADS_TILE if tokens > _SPREAD_TOKENS else _HEADS_TILE // 8
+        block_n = max(1, min(triton.next_power_of_2(heads), tile // (2 * half)))
+        launch = early_launch(qkv.device)
+        rope_store_kernel[(tokens, -(-heads // block_n))](
+            qkv, qkv if weight is None else weight, cos, sin, k_plane, v_plane, loc,
+            tokens, qkv.stride(0), cos.stride(0), sin.stride(0), loc.stride(0),
+            k_plane.stride(0), k_plane.stride(1), v_plane.stride(0), v_plane.stride(1), eps,
+            NUM_Q=num_q, NUM_KV=num_kv, D=head_dim, BLOCK_N=block_n, BLOCK_HALF=half, HAS_NORM=weight is not None,
+            PDL=bool(launch), num_warps=4 if tokens > _SPREAD_TOKENS else 1, **launch,
+        )  # fmt: skip
+    qkv_TND = qkv.view(tokens, heads, head_dim)
+    return qkv_TND[:, :num_q], qkv_TND[:, num_q : num_q + num_kv], qkv_TND[:, num_q + num_kv :]
 
 
 def topk_softmax(logits_TE: Tensor, top_k: int, renormalize: bool) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,30 @@
+"""Tiles of matrix-vector products, and up to how many tokens they win."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Tokens up to which a product is bound by reading its weight so clearly that the matrix units do not help.
+FEW_TOKENS = 4
+_MANY_OUTPUTS = 4096
+_HEAD_OUTPUTS = 32768
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatvecTile:
+    """What a matrix-vector product is compiled for."""
+
+    outputs: int
+    inputs: int
+    num_warps: int
+
+
+def matvec_tile(inputs: int, outputs: int, is_gated: bool) -> MatvecTile:
+    """Measured on an H200 in bfloat16 at the products of Qwen3-0.6B and Qwen3-30B-A3B (benchmarks/tune_tiles.py)."""
+    if is_gated:
+        return MatvecTile(outputs=8, inputs=1024, num_warps=8)
+    if outputs < _MANY_OUTPUTS:
+        # Few programs: each needs more of the weight in flight.
+        return MatvecTile(outputs=4, inputs=2048, num_warps=8)
+    wide = inputs > 1024 and outputs < _HEAD_OUTPUTS
+    return MatvecTile(outputs=8, inputs=512 if wide else 1024, num_warps=4)
