@@ -80,7 +80,9 @@ def test_a_mixed_pass_lists_tokens_positions_and_futures(planes: int) -> None:
     decodes.advance()
     batch.merge(decodes)
     update = TableUpdate(rows=_NOTHING, cols=_NOTHING, slots=_NOTHING, freed_rows=[9])
-    worker_batch = a_pass(batch, 2, ForwardMode.MIXED).worker_batch(4, update, planes)
+    planned = a_pass(batch, 2, ForwardMode.MIXED)
+    planned.step = 4
+    worker_batch = planned.worker_batch(update, planes)
     assert worker_batch.input_ids.tolist() == [11, 12, 13, 20, 21, 0]
     assert worker_batch.positions.tolist() == [[1, 2, 3, 0, 1, 5]] * planes
     assert worker_batch.future_index.tolist() == [5]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hookline.cache.allocator import PagedAllocator
+from hookline.cache.embedding_cache import EmbeddingCache
 from hookline.cache.no_cache import NoCache
 from hookline.cache.pools import ReqToTokenPool
 from hookline.messages.control import SchedulerStats
@@ -31,7 +32,7 @@ def test_reports_are_few_while_busy_and_one_at_each_turn() -> None:
     clock, roster, channel = Clock(), Roster(), LocalChannel[SchedulerStats]()
     allocator = PagedAllocator(8, 1)
     ledger = KVLedger(allocator, ReqToTokenPool(1, 8), NoCache())
-    reporter = StatsReporter(roster, WaitRoom(), ledger, Counters(), Outbox(channel), clock)
+    reporter = StatsReporter(roster, WaitRoom(), ledger, Counters(), EmbeddingCache(0, 0), Outbox(channel), clock)
     reporter.report()
     assert channel.receive() == []
     request = TokenizedRequest(rid="a", input_ids=[1], sampling_params=SamplingParams())

@@ -46,8 +46,15 @@ def test_the_cache_gets_what_the_fraction_leaves_in_whole_pages_less_the_sink() 
         "kv": 5_488_000,
         "activations": 1_000_000,
         "graphs": 0,
+        "embeddings": 0,
         "rest": 10_000_000 - 2_000_000 - 1_000_000 - 5_488_000,
     }
+
+
+def test_embedding_rows_take_their_share() -> None:
+    without = plan_memory(CacheConfig(kv_cache_tokens=1600), demand())
+    ledger = plan_memory(CacheConfig(kv_cache_tokens=1600), demand(embeddings=400_000))
+    assert ledger.terms()["embeddings"] == without.rest - ledger.rest == 400_000
 
 
 def test_captured_passes_take_their_share() -> None:

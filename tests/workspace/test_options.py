@@ -81,6 +81,11 @@ OPTIONS = {
         "low_priority_first",
         "priority_preemption_threshold",
     ],
+    "multimodal": [
+        "encoder_patch_budget",
+        "embedding_cache_gib",
+        "embedding_host_gib",
+    ],
     "grammar": [
         "grammar_backend",
         "grammar_timeout",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from hookline.batch.encoder_orders import MediaRun
     from hookline.batch.forward_mode import ForwardMode
     from hookline.sampling_params import SamplingParams
 
@@ -76,7 +77,8 @@ class ModelWorkerBatch:
     seq_lens: IntArray
     #: [B] tokens whose KV is there already; seq_lens - prefix_lens tokens are computed.
     prefix_lens: IntArray
-    #: [T] ids; entries at ``future_index`` are read from the worker's table of sampled tokens instead.
+    #: [T] ids of the vocabulary; entries at ``future_index`` are read from the worker's table of sampled tokens
+    #: instead, and where ``media`` is placed the id is that of the model's placeholder.
     input_ids: IntArray
     #: [F] places in ``input_ids`` whose id is the token last sampled for ``future_rows``.
     future_index: IntArray
@@ -105,6 +107,8 @@ class ModelWorkerBatch:
     pooling: list[PoolingSpec | None] | None = None
     #: Indices into B of requests under a grammar: sampling waits for their masks (``Worker.sample``).
     constrained: list[int] = field(default_factory=list)
+    #: Embedding rows that take the place of embeddings of this pass's tokens, ascending by place.
+    media: list[MediaRun] = field(default_factory=list)
     #: Typed extension slots: index -> value per request.
     extras: dict[int, list[Any]] = field(default_factory=dict)
 

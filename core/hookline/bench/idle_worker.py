@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hookline.batch.encoder_orders import EncoderOrders
 from hookline.batch.worker_batch import ModelWorkerBatch
 from hookline.bench.stage_clock import StageClock
 from hookline.interfaces.worker import StepResult, WorkerInfo
@@ -47,6 +48,9 @@ class IdleWorker:
         with self._clock.stage("worker: read"):
             tokens, counts = token_ids.tolist(), num_new.tolist()
             return StepResult(token_ids=[row[:count] for row, count in zip(tokens, counts, strict=True)])
+
+    def encode(self, orders: EncoderOrders) -> None:
+        """Encodes nothing."""
 
     def load_adapter(self, slot: int, name: str, path: Path) -> None:
         """Takes any adapter."""

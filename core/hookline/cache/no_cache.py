@@ -52,5 +52,8 @@ class NoCache(PrefixCache):
     def owned_slots(self) -> npt.NDArray[np.int64]:
         return _NOTHING
 
+    def token_ids(self) -> npt.NDArray[np.int64]:
+        return _NOTHING
+
     def check(self) -> None:
         pass

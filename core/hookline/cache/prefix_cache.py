@@ -156,5 +156,9 @@ class PrefixCache(ABC):
         """All slots that the cache owns, in no particular order; for ledger checks."""
 
     @abstractmethod
+    def token_ids(self) -> IntArray:
+        """All token ids that the cache knows, in no particular order."""
+
+    @abstractmethod
     def check(self) -> None:
         """Verify the invariants; ``AssertionError`` names the node at fault. Slow."""

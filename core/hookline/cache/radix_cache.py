@@ -150,6 +150,9 @@ class RadixCache(PrefixCache):
     def owned_slots(self) -> IntArray:
         return np.concatenate([_NOTHING, *(node.slots for node in self._nodes())])
 
+    def token_ids(self) -> IntArray:
+        return np.concatenate([_NOTHING, *(node.key for node in self._nodes())])
+
     def check(self) -> None:
         evictable = protected = candidates = 0
         for node in self._nodes():

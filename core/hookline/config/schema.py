@@ -157,6 +157,18 @@ class ScheduleConfig(Section):
     priority_preemption_threshold: int = Field(10, ge=0, description="difference above which a request preempts")
 
 
+class MultimodalConfig(Section):
+    """Pictures, video and the like."""
+
+    encoder_patch_budget: int = Field(
+        4096, ge=1, description="patches that the encoder takes between two passes; larger items run alone"
+    )
+    embedding_cache_gib: float = Field(0.5, ge=0, description="device memory for what the encoder made")
+    embedding_host_gib: float = Field(
+        4.0, ge=0, description="host memory behind it, where the device has memory of its own"
+    )
+
+
 class GrammarConfig(Section):
     """Constrained output."""
 
@@ -229,6 +241,7 @@ class HooklineConfig(Section):
     attention: AttentionConfig = AttentionConfig()
     cache: CacheConfig = CacheConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    multimodal: MultimodalConfig = MultimodalConfig()
     grammar: GrammarConfig = GrammarConfig()
     output: OutputConfig = OutputConfig()
     lora: LoraConfig = LoraConfig()

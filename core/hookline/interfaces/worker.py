@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from hookline.batch.encoder_orders import EncoderOrders
     from hookline.batch.worker_batch import ModelWorkerBatch
 
 
@@ -28,6 +29,11 @@ class WorkerInfo:
     #: name -> bytes of the memory ledger: weights, kv, activations, rest.
     memory_ledger: dict[str, int] = field(default_factory=dict)
     device: str = "cpu"
+    #: Bytes of one embedding row of media; 0 for a model that takes text only.
+    embedding_row_bytes: int = 0
+    #: Bytes for embedding rows on the device, and in the host's memory behind it.
+    embedding_cache_bytes: int = 0
+    embedding_host_bytes: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,6 +63,9 @@ class StepResult:
     #: Requests (indices into B) that this pass gave nothing usable for (logits that are not finite, a processor
     #: or pooler that failed), with what was seen. They end; the others go on.
     faults: dict[int, str] = field(default_factory=dict)
+    #: Digests of items whose rows the pass should have placed and that could not be encoded, with what was seen. What
+    #: the pass computed of their requests, and of all that share a prefix with them, is worthless.
+    media_faults: dict[bytes, str] = field(default_factory=dict)
 
 
 class Step(Protocol):
@@ -82,6 +91,13 @@ class Worker(Protocol):
     def launch(self, batch: ModelWorkerBatch) -> Step:
         """Start a pass and return at once. Passes run in the order of their launch; a pass may be launched
         before the result of the one before was read (``future_index`` makes that possible)."""
+        ...
+
+    def encode(self, orders: EncoderOrders) -> None:
+        """Move, drop and make embedding rows of media. Returns at once; runs in order with the passes.
+
+        An item that cannot be encoded is told of by the passes that place its rows (``StepResult.media_faults``).
+        """
         ...
 
     def load_adapter(self, slot: int, name: str, path: Path) -> None: ...

@@ -41,6 +41,16 @@ class SchedulerStats(msgspec.Struct, frozen=True, kw_only=True, tag="stats"):
     generated_tokens_total: int
     num_retractions_total: int
     steps_total: int
+    #: Pictures, clips and the like of requests that came to their turn, and of those the ones whose embedding rows or
+    #: KV were there or being made already.
+    media_items_total: int = 0
+    media_reused_total: int = 0
+    #: Items that were encoded, and the encoder's work in patches.
+    media_encoded_total: int = 0
+    encoder_patches_total: int = 0
+    #: Bytes of embedding rows on the device, and in the host's memory.
+    embedding_bytes: int = 0
+    embedding_host_bytes: int = 0
     #: Checks that found a pool or tree out of balance (``observability.check_ledger``).
     ledger_violations: int = 0
     #: Monotonic seconds since the last completed step, while work exists; 0 when idle.

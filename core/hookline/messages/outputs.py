@@ -50,6 +50,9 @@ class RequestStats(msgspec.Struct, frozen=True, array_like=True):
     num_retractions: int = 0
     #: Seconds from receipt to the first pass that held it; 0 until then.
     queue_time: float = 0.0
+    #: Items of media (pictures, runs of frames), and of those the ones that were not encoded for this request.
+    media_items: int = 0
+    media_reused: int = 0
 
 
 class BatchTokenOutput(msgspec.Struct, frozen=True, kw_only=True, tag="tokens"):

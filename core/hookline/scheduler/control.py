@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hookline.scheduler.grammar import GrammarCompiler
     from hookline.scheduler.intake import Intake
     from hookline.scheduler.kv_ledger import KVLedger
+    from hookline.scheduler.media import MediaHost
     from hookline.scheduler.outbox import Outbox
     from hookline.scheduler.pipeline import Pipeline
     from hookline.scheduler.roster import Roster
@@ -40,6 +41,7 @@ class Control:
         intake: Intake,
         execution: Execution,
         adapters: AdapterTable,
+        media: MediaHost,
         compiler: GrammarCompiler | None,
         pipeline: Pipeline,
         stats: StatsReporter,
@@ -52,6 +54,7 @@ class Control:
         self._intake = intake
         self._execution = execution
         self._adapters = adapters
+        self._media = media
         self._compiler = compiler
         self._pipeline = pipeline
         self._stats = stats
@@ -99,6 +102,7 @@ class Control:
     def _flush_cache(self) -> None:
         self._need_idle("flush_cache")
         self._ledger.cache.reset()
+        self._media.reset()
         if self._compiler is not None:
             self._compiler.clear()
 
@@ -125,6 +129,7 @@ class Control:
             self._execution.retract(req, keep=False)
         self._roster.sweep()
         self._ledger.cache.reset()
+        self._media.reset()
         self._intake.renew_namespaces()
         return {"weight_version": self._intake.weight_version}
 

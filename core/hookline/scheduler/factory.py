@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hookline.cache.allocator import PagedAllocator
+from hookline.cache.embedding_cache import EmbeddingCache
 from hookline.cache.no_cache import NoCache
+from hookline.cache.placeholder_ids import PlaceholderIds
 from hookline.cache.pools import ReqToTokenPool
 from hookline.cache.radix_cache import RadixCache
 from hookline.config.model_config import ModelConfig
@@ -27,6 +29,7 @@ from hookline.scheduler.inbox import Inbox
 from hookline.scheduler.intake import Intake, IntakeLimits
 from hookline.scheduler.kv_ledger import KVLedger
 from hookline.scheduler.masks import MaskFiller
+from hookline.scheduler.media import MediaHost
 from hookline.scheduler.outbox import Outbox
 from hookline.scheduler.pipeline import Pipeline
 from hookline.scheduler.planner import Planner
@@ -78,20 +81,30 @@ def build_scheduler(
     outbox = Outbox(sender)
     tokenizer = None if config.model.skip_tokenizer_init else cache(partial(load_tokenizer, plan.tokenizer_path))
     gates = _grammar_gates(plan, config, tokenizer, model.eos_token_ids, info.vocab_size)
-    waits = WaitRoom([gates, *gate_sources], hold_sources)
+    embeddings = EmbeddingCache(info.embedding_cache_bytes, info.embedding_host_bytes)
+    media = MediaHost(
+        worker,
+        roster,
+        ledger,
+        embeddings,
+        PlaceholderIds(),
+        counters,
+        patch_budget=config.multimodal.encoder_patch_budget,
+    )
+    waits = WaitRoom([gates, media.gate, *gate_sources], hold_sources)
     adapters = AdapterTable(worker, config.lora.max_loras)
-    finisher = Finisher(roster, waits, ledger, adapters, outbox)
-    stats = StatsReporter(roster, waits, ledger, counters, outbox)
+    finisher = Finisher(roster, waits, ledger, adapters, media, outbox)
+    stats = StatsReporter(roster, waits, ledger, counters, embeddings, outbox)
     limits = _limits(plan.plugins, config, model, info, allocator.num_slots)
-    intake = Intake(limits, roster, waits, adapters, finisher, StopTexts(tokenizer))
+    intake = Intake(limits, roster, waits, adapters, media, finisher, StopTexts(tokenizer))
     batch_scheduler, name = _batch_scheduler(plan.plugins, config, info, allocator.num_slots)
     can_mix = all("mixed" in spec.features for spec in plan.plugins.of_kind("attention_backends"))
     execution = Execution(roster, ledger, finisher, counters, name, can_mix=can_mix)
-    results = Results(roster, finisher, StopChecker(info.vocab_size), outbox, counters)
+    results = Results(roster, media, finisher, StopChecker(info.vocab_size), outbox, counters)
     masks = MaskFiller(info.vocab_size, roster, finisher)
-    pipeline = Pipeline(worker, ledger, execution, masks, results, stats, batch_scheduler.on_result)
+    pipeline = Pipeline(worker, ledger, execution, media, masks, results, stats, batch_scheduler.on_result)
     control = Control(
-        worker, roster, waits, ledger, intake, execution, adapters, gates.compiler, pipeline, stats, outbox
+        worker, roster, waits, ledger, intake, execution, adapters, media, gates.compiler, pipeline, stats, outbox
     )
     for adapter, path in plan.adapters.items():
         adapters.load(adapter, Path(path))
@@ -110,6 +123,7 @@ def build_scheduler(
         pipeline=pipeline,
         roster=roster,
         waits=waits,
+        media=media,
         finisher=finisher,
         control=control,
         outbox=outbox,

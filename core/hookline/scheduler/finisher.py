@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hookline.messages.requests import AbortReq
     from hookline.scheduler.adapters import AdapterTable
     from hookline.scheduler.kv_ledger import KVLedger
+    from hookline.scheduler.media import MediaHost
     from hookline.scheduler.outbox import Outbox
     from hookline.scheduler.req import Req
     from hookline.scheduler.roster import Roster
@@ -21,15 +22,22 @@ if TYPE_CHECKING:
 
 
 class Finisher:
-    """The one way out for requests: slots, row, queue place, gates, adapter and last message."""
+    """The one way out for requests: slots, row, queue place, gates, adapter, media and last message."""
 
     def __init__(
-        self, roster: Roster, waits: WaitRoom, ledger: KVLedger, adapters: AdapterTable, outbox: Outbox
+        self,
+        roster: Roster,
+        waits: WaitRoom,
+        ledger: KVLedger,
+        adapters: AdapterTable,
+        media: MediaHost,
+        outbox: Outbox,
     ) -> None:
         self._roster = roster
         self._waits = waits
         self._ledger = ledger
         self._adapters = adapters
+        self._media = media
         self._outbox = outbox
 
     def finish(self, req: Req, reason: FinishReason, *, keep: bool = True) -> None:
@@ -51,6 +59,7 @@ class Finisher:
                 self._ledger.release(req, keep=keep)
         if req.lora is not None:
             self._adapters.release(req.lora)
+        self._media.release(req)
         self._roster.forget(req)
         self._outbox.add(req)
 

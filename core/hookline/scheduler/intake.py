@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hookline.messages.requests import TokenizedRequest
     from hookline.scheduler.adapters import AdapterTable
     from hookline.scheduler.finisher import Finisher
+    from hookline.scheduler.media import MediaHost
     from hookline.scheduler.roster import Roster
     from hookline.scheduler.stops import StopTexts
     from hookline.scheduler.waits import WaitRoom
@@ -51,6 +52,7 @@ class Intake:
         roster: Roster,
         waits: WaitRoom,
         adapters: AdapterTable,
+        media: MediaHost,
         finisher: Finisher,
         stops: StopTexts,
     ) -> None:
@@ -58,6 +60,7 @@ class Intake:
         self._roster = roster
         self._waits = waits
         self._adapters = adapters
+        self._media = media
         self._finisher = finisher
         self._stops = stops
         self._num_arrived = 0
@@ -94,11 +97,13 @@ class Intake:
             req.lora = self._adapters.acquire(request.lora)
             req.namespace = msgspec.structs.replace(req.namespace, adapter=req.lora.id)
         try:
+            self._media.attach(req)
             self._make_queue_room(priority)
             self._waits.admit(req)
         except BaseException:
             if req.lora is not None:
                 self._adapters.release(req.lora)
+            self._media.release(req)
             raise
         self._num_arrived += 1
         self._roster.add(req)

@@ -117,8 +117,15 @@ def _input_logprobs(req: Req) -> list[TokenLogprob] | None:
 
 
 def _stats(req: Req) -> RequestStats:
+    media = req.media
     return RequestStats(
-        req.num_prompt_tokens, req.cached_tokens, len(req.output_ids), req.num_retractions, req.queue_time
+        req.num_prompt_tokens,
+        req.cached_tokens,
+        len(req.output_ids),
+        req.num_retractions,
+        req.queue_time,
+        0 if media is None else len(media.items),
+        0 if media is None else media.num_reused,
     )
 
 

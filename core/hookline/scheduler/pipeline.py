@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hookline.scheduler.execution import Execution
     from hookline.scheduler.kv_ledger import KVLedger
     from hookline.scheduler.masks import MaskFiller
+    from hookline.scheduler.media import MediaHost
     from hookline.scheduler.results import Results
     from hookline.scheduler.schedule_batch import Pass
     from hookline.scheduler.stats import StatsReporter
@@ -33,6 +34,7 @@ class Pipeline:
         worker: Worker,
         ledger: KVLedger,
         execution: Execution,
+        media: MediaHost,
         masks: MaskFiller,
         results: Results,
         stats: StatsReporter,
@@ -42,6 +44,7 @@ class Pipeline:
         self._position_planes = worker.info.position_planes
         self._ledger = ledger
         self._execution = execution
+        self._media = media
         self._masks = masks
         self._results = results
         self._stats = stats
@@ -53,9 +56,13 @@ class Pipeline:
         """Start a pass. One with constrained requests is sampled later, by ``constrain``."""
         with self._stats.stage("launch"):
             self._num_launched += 1
-            batch = plan.worker_batch(self._num_launched, self._ledger.take_update(), self._position_planes)
+            plan.step = self._num_launched
+            media = self._media.before(plan)
+            update = self._ledger.take_update()
+            batch = plan.worker_batch(update, self._position_planes, media)
             step = self._worker.launch(batch)
             self._execution.launched(plan)
+            self._media.after(plan)
         return LaunchedPass(plan, step)
 
     def constrain(self, launched: LaunchedPass) -> None:

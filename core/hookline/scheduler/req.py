@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hookline.messages.requests import CacheNamespace, TokenizedRequest
     from hookline.sampling_params import SamplingParams
     from hookline.scheduler.adapters import Adapter
+    from hookline.scheduler.req_media import ReqMedia
     from hookline.scheduler.stops import StopText
 
     IntArray = npt.NDArray[np.int64]
@@ -39,16 +40,6 @@ class ReqState(Enum):
     HELD = "held"
     #: Ended, holds nothing.
     FINISHED = "finished"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MultimodalInputs:
-    """Images, videos and the like of a request, in the order of their places in the prompt."""
-
-    #: Content hash of each item: equal prompts with different items share no prefix.
-    hashes: tuple[int, ...] = ()
-    #: First and last prompt position of each item's tokens.
-    offsets: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -74,7 +65,8 @@ class Req:
     #: Whether a cached prefix may be used at all.
     reuses_prefix: bool = True
     lora: Adapter | None = None
-    multimodal: MultimodalInputs | None = None
+    #: Pictures and the like; set by ``take_media`` before the request is let in.
+    media: ReqMedia | None = None
     #: Output tokens that make a streamed chunk.
     stream_interval: int = 1
 
@@ -123,6 +115,11 @@ class Req:
         self.num_prompt_tokens = len(self.prompt_ids)
         self._token_ids = self.prompt_ids
 
+    def take_media(self, media: ReqMedia, keyed_ids: IntArray) -> None:
+        """The request has media; ``keyed_ids`` is its prompt with an id of its own for each placeholder."""
+        self.media = media
+        self._token_ids = keyed_ids
+
     @property
     def rid(self) -> str:
         return self.request.rid
@@ -150,13 +147,27 @@ class Req:
 
     @property
     def token_ids(self) -> IntArray:
-        """Prompt plus known output, int64 [num_tokens]; not to be changed."""
+        """Prompt plus known output, int64 [num_tokens], as the prefix cache compares them: placeholders of media have
+        ids above the vocabulary that tell one picture from another. Not to be changed."""
         # Built for prefills and cache look-ups only, never in a decode step.
         missing = self.num_tokens - len(self._token_ids)
         if missing:
             tail = np.asarray(self.output_ids[-missing:], dtype=np.int64)
             self._token_ids = np.concatenate([self._token_ids, tail])
         return self._token_ids
+
+    def input_ids(self, start: int, end: int) -> IntArray:
+        """The known tokens ``start`` ... ``end`` - 1 in ids of the vocabulary, as the model takes them."""
+        ids = self.token_ids[start:end]
+        if self.media is None or start >= self.num_prompt_tokens:
+            return ids
+        head = self.prompt_ids[start:end]
+        return np.concatenate([head, ids[len(head) :]])
+
+    @property
+    def position_delta(self) -> int:
+        """What the position of a token past the prompt is beyond its number."""
+        return 0 if self.media is None else self.media.position_delta
 
     @property
     def samples(self) -> bool:

@@ -11,6 +11,7 @@ from hookline.messages.outputs import FinishReason, TokenLogprob
 if TYPE_CHECKING:
     from hookline.interfaces.worker import StepResult, TokenLogprobs
     from hookline.scheduler.finisher import Finisher
+    from hookline.scheduler.media import MediaHost
     from hookline.scheduler.outbox import Outbox
     from hookline.scheduler.req import Req
     from hookline.scheduler.roster import Roster
@@ -23,9 +24,16 @@ class Results:
     """Appends tokens, ends requests, and hands out what there is to send."""
 
     def __init__(
-        self, roster: Roster, finisher: Finisher, stops: StopChecker, outbox: Outbox, counters: Counters
+        self,
+        roster: Roster,
+        media: MediaHost,
+        finisher: Finisher,
+        stops: StopChecker,
+        outbox: Outbox,
+        counters: Counters,
     ) -> None:
         self._roster = roster
+        self._media = media
         self._finisher = finisher
         self._stops = stops
         self._outbox = outbox
@@ -38,6 +46,8 @@ class Results:
         sampled again if the request comes back.
         """
         num_before = len(self._roster)
+        for req, what in self._media.failed(result.media_faults, a_pass.step):
+            self._fault(req, what)
         faults, embeddings = result.faults, result.embeddings
         num_extends, samples = a_pass.num_extends, a_pass.samples
         num_new = 0

@@ -16,6 +16,7 @@ from hookline.batch.forward_mode import ForwardMode
 from hookline.batch.worker_batch import LogprobSpec, ModelWorkerBatch, PoolingSpec, SamplingRow
 
 if TYPE_CHECKING:
+    from hookline.batch.encoder_orders import MediaRun
     from hookline.scheduler.kv_ledger import TableUpdate
     from hookline.scheduler.req import Req
 
@@ -49,6 +50,8 @@ class ScheduleBatch:
     constrained: BoolArray
     #: [B] whether the request asks for log-probabilities.
     wants_logprobs: BoolArray
+    #: [B] ``Req.position_delta``.
+    position_deltas: IntArray
 
     @classmethod
     def of(cls, reqs: Sequence[Req], prefix_lens: Sequence[int] = (), seq_lens: Sequence[int] = ()) -> ScheduleBatch:
@@ -64,6 +67,7 @@ class ScheduleBatch:
             adapters=np.array([req.lora.slot if req.lora else 0 for req in reqs], dtype=np.int64),
             constrained=np.array([req.matcher is not None for req in reqs], dtype=np.bool_),
             wants_logprobs=np.array([req.request.logprobs is not None for req in reqs], dtype=np.bool_),
+            position_deltas=np.array([req.position_delta for req in reqs], dtype=np.int64),
         )
 
     def __len__(self) -> int:
@@ -84,6 +88,7 @@ class ScheduleBatch:
         self.adapters = self.adapters[keep_B]
         self.constrained = self.constrained[keep_B]
         self.wants_logprobs = self.wants_logprobs[keep_B]
+        self.position_deltas = self.position_deltas[keep_B]
 
     def merge(self, other: ScheduleBatch) -> None:
         """Append another batch's requests."""
@@ -97,6 +102,7 @@ class ScheduleBatch:
         self.adapters = np.concatenate([self.adapters, other.adapters])
         self.constrained = np.concatenate([self.constrained, other.constrained])
         self.wants_logprobs = np.concatenate([self.wants_logprobs, other.wants_logprobs])
+        self.position_deltas = np.concatenate([self.position_deltas, other.position_deltas])
 
     def advance(self) -> None:
         """One more token for every request."""
@@ -116,6 +122,7 @@ class ScheduleBatch:
             self.adapters,
             self.constrained,
             self.wants_logprobs,
+            self.position_deltas,
         )
 
 
@@ -138,8 +145,12 @@ class Pass:
     #: Indices into B whose sampling waits for a mask.
     constrained: list[int] = field(default_factory=list)
     num_retracted: int = 0
+    #: Number of the pass; set when it is launched.
+    step: int = 0
 
-    def worker_batch(self, step: int, update: TableUpdate, position_planes: int) -> ModelWorkerBatch:
+    def worker_batch(
+        self, update: TableUpdate, position_planes: int, media: Sequence[MediaRun] = ()
+    ) -> ModelWorkerBatch:
         """What the worker gets. The only place where a ModelWorkerBatch is made."""
         batch = self.batch
         starts = batch.prefix_lens
@@ -148,18 +159,22 @@ class Pass:
         num_tokens = int(ends[-1])
         # Token t of request b stands at position prefix_lens[b] + (t - first token of b).
         positions = np.arange(num_tokens, dtype=np.int64) - np.repeat(ends - counts - starts, counts)
+        if batch.position_deltas.any():
+            positions += np.repeat(batch.position_deltas, counts)
+        planes = np.tile(positions, (position_planes, 1))
         decodes = slice(self.num_extends, len(batch))
         input_ids = np.zeros(num_tokens, dtype=np.int64)
-        if self.num_extends:
-            pieces = [
-                req.token_ids[start:end]
-                for req, start, end in zip(
-                    batch.reqs[: self.num_extends], starts.tolist(), batch.seq_lens.tolist(), strict=False
-                )
-            ]
-            input_ids[: ends[self.num_extends - 1]] = np.concatenate(pieces)
+        place = 0
+        for req, start, end in zip(
+            batch.reqs[: self.num_extends], starts.tolist(), batch.seq_lens.tolist(), strict=False
+        ):
+            tokens = slice(place, place + end - start)
+            input_ids[tokens] = req.input_ids(start, end)
+            if req.media is not None:
+                req.media.fill_positions(planes[:, tokens], start)
+            place = tokens.stop
         return ModelWorkerBatch(
-            step=step,
+            step=self.step,
             mode=self.mode,
             rids=batch.rids,
             req_pool_indices=batch.rows,
@@ -169,7 +184,7 @@ class Pass:
             # A decode's input is what the worker sampled last for the row: the host may not know it yet.
             future_index=ends[decodes] - 1,
             future_rows=batch.rows[decodes],
-            positions=np.tile(positions, (position_planes, 1)),
+            positions=planes,
             out_cache_loc=self.out_cache_loc,
             table_rows=update.rows,
             table_cols=update.cols,
@@ -181,4 +196,5 @@ class Pass:
             logprobs=self.logprobs,
             pooling=self.pooling,
             constrained=self.constrained,
+            media=list(media),
         )

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hookline.scheduler.control import Control
     from hookline.scheduler.finisher import Finisher
     from hookline.scheduler.inbox import Inbox
+    from hookline.scheduler.media import MediaHost
     from hookline.scheduler.outbox import Outbox
     from hookline.scheduler.pipeline import Pipeline
     from hookline.scheduler.planner import Planner
@@ -36,6 +37,7 @@ class Scheduler:
         pipeline: Pipeline,
         roster: Roster,
         waits: WaitRoom,
+        media: MediaHost,
         finisher: Finisher,
         control: Control,
         outbox: Outbox,
@@ -48,6 +50,7 @@ class Scheduler:
         self._pipeline = pipeline
         self._roster = roster
         self._waits = waits
+        self._media = media
         self._finisher = finisher
         self._control = control
         self._outbox = outbox
@@ -72,8 +75,9 @@ class Scheduler:
         plugin.
         """
         self._inbox.receive(timeout)
+        did_encode = not self._control.released and self._media.encode_some()
         self._poll_waits()
-        did_work = self._event_loop()
+        did_work = self._event_loop() or did_encode
         with self._stats.stage("send"):
             self._outbox.flush()
         if self._check is not None:

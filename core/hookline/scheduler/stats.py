@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hookline.messages.control import SchedulerStats
 
 if TYPE_CHECKING:
+    from hookline.cache.embedding_cache import EmbeddingCache
     from hookline.scheduler.kv_ledger import KVLedger
     from hookline.scheduler.outbox import Outbox
     from hookline.scheduler.roster import Roster
@@ -29,6 +30,13 @@ class Counters:
     cached_tokens: int = 0
     generated_tokens: int = 0
     num_retractions: int = 0
+    #: Pictures, clips and the like of requests that came to their turn, and of those the ones whose rows or KV were
+    #: there or being made already.
+    media_items: int = 0
+    media_reused: int = 0
+    #: Items that were sent to the encoder, and its work in patches.
+    media_encoded: int = 0
+    encoder_patches: int = 0
     #: Violations of the ledger that ``observability.check_ledger`` found.
     ledger_violations: int = 0
     stage_seconds: dict[str, float] = field(
@@ -45,6 +53,7 @@ class StatsReporter:
         waits: WaitRoom,
         ledger: KVLedger,
         counters: Counters,
+        embeddings: EmbeddingCache,
         outbox: Outbox,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -52,6 +61,7 @@ class StatsReporter:
         self._waits = waits
         self._ledger = ledger
         self._counters = counters
+        self._embeddings = embeddings
         self._outbox = outbox
         self._clock = clock
         self._last_step = clock()
@@ -98,6 +108,12 @@ class StatsReporter:
             generated_tokens_total=counters.generated_tokens,
             num_retractions_total=counters.num_retractions,
             steps_total=counters.steps,
+            media_items_total=counters.media_items,
+            media_reused_total=counters.media_reused,
+            media_encoded_total=counters.media_encoded,
+            encoder_patches_total=counters.encoder_patches,
+            embedding_bytes=self._embeddings.device_used,
+            embedding_host_bytes=self._embeddings.host_used,
             ledger_violations=counters.ledger_violations,
             seconds_since_step=self._clock() - self._last_step if len(self._roster) else 0.0,
             stage_seconds=dict(counters.stage_seconds),

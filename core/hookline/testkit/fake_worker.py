@@ -4,18 +4,22 @@ Its "KV" of a token is a hash of all tokens up to it, and what it samples is a f
 cached prefixes, retraction and overlap must therefore give the same output; and a slot that was given to
 somebody else too early holds the wrong hash, which the next pass over it reports.
 
+Media take part like tokens: a row of an item stands for a number that its digest decides, and a pass may only place
+rows whose items were ordered to be encoded before.
+
 Shape letters: B requests, T tokens of a pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from hookline.batch.encoder_orders import EncoderOrders
 from hookline.batch.forward_mode import ForwardMode
 from hookline.batch.worker_batch import LogprobSpec, ModelWorkerBatch, SamplingRow
 from hookline.interfaces.worker import StepResult, TokenLogprobs, WorkerInfo
@@ -36,6 +40,11 @@ def start_hash(adapter: str = "", weights: int = 0) -> int:
     for char in adapter:
         state = next_hash(state, ord(char))
     return state
+
+
+def row_token(digest: bytes, row: int) -> int:
+    """The number that a row of an item stands for."""
+    return next_hash(int.from_bytes(digest, "little") & _MASK, row)
 
 
 def pick(state: int, vocab_size: int, choice_index: int = 0) -> int:
@@ -128,6 +137,9 @@ class FakeWorker:
         page_size: int = 1,
         vocab_size: int = 97,
         position_planes: int = 1,
+        embedding_row_bytes: int = 0,
+        embedding_cache_bytes: int = 0,
+        embedding_host_bytes: int = 0,
     ) -> None:
         self.info = WorkerInfo(
             max_total_tokens=max_total_tokens,
@@ -137,12 +149,25 @@ class FakeWorker:
             vocab_size=vocab_size,
             position_planes=position_planes,
             memory_ledger={"weights": 1, "kv": 2, "activations": 3, "rest": 4},
+            embedding_row_bytes=embedding_row_bytes,
+            embedding_cache_bytes=embedding_cache_bytes,
+            embedding_host_bytes=embedding_host_bytes,
         )
         #: ("launch" | "sample" | "read", pass) in the order of the calls.
         self.events: list[tuple[str, int]] = []
         self.batches: list[ModelWorkerBatch] = []
         #: Requests whose logits are not finite, from this output token on.
         self.faults: dict[str, int] = {}
+        #: Request -> (digest, its runs (start, length) in the prompt) of each item that passes must place.
+        self.media: dict[str, Sequence[tuple[bytes, Sequence[tuple[int, int]]]]] = {}
+        #: Request -> [P, prompt] positions, where they do not count tokens.
+        self.positions: dict[str, npt.NDArray[np.int64]] = {}
+        #: All that came to be encoded, in order, and the digests that have rows on the device and on the host.
+        self.orders: list[EncoderOrders] = []
+        self.on_device: set[bytes] = set()
+        self.on_host: set[bytes] = set()
+        #: Digests of items that the encoder fails for.
+        self.bad_media: set[bytes] = set()
         self.adapters: dict[int, str] = {}
         self.weights = 0
         self.released: set[str] = set()
@@ -162,10 +187,29 @@ class FakeWorker:
         self.events.append(("launch", batch.step))
         self.batches.append(batch)
         self.on_launch(batch)
+        for run in batch.media:
+            assert run.digest in self.on_device | self.on_host, "a pass places rows that are not there"
         step = FakeStep(self, batch)
         # By reference: whoever changes an array of a launched batch changes what the device reads.
         self._pending.append(step)
         return step
+
+    def encode(self, orders: EncoderOrders) -> None:
+        assert not self.released, "the encoder was asked without memory"
+        self.orders.append(orders)
+        for digest in orders.offload:
+            self.on_device.remove(digest)
+            self.on_host.add(digest)
+        for digest in orders.drop:
+            (self.on_host if digest in self.on_host else self.on_device).remove(digest)
+        for item in orders.encode:
+            assert item.digest not in self.on_device | self.on_host, "an item is encoded although its rows are there"
+            self.on_device.add(item.digest)
+
+    @property
+    def encoded(self) -> list[bytes]:
+        """Digests in the order in which they were encoded."""
+        return [item.digest for orders in self.orders for item in orders.encode]
 
     def load_adapter(self, slot: int, name: str, path: Path) -> None:
         assert slot not in self.adapters
@@ -222,7 +266,8 @@ class FakeWorker:
         assert (counts > 0).all()
         assert int(counts.sum()) == batch.num_tokens == len(batch.out_cache_loc)
         assert batch.positions.shape == (self.info.position_planes, batch.num_tokens)
-        expected = np.concatenate([np.arange(p, s) for p, s in zip(batch.prefix_lens, batch.seq_lens, strict=True)])
+        lens = zip(batch.rids, batch.prefix_lens.tolist(), batch.seq_lens.tolist(), strict=True)
+        expected = np.concatenate([self._positions(*entry) for entry in lens], axis=1)
         assert (batch.positions == expected).all()
         assert batch.seq_lens.max() <= self.info.max_context_len
         if batch.mode is ForwardMode.DECODE:
@@ -234,6 +279,15 @@ class FakeWorker:
         for optional in (batch.adapters, batch.logprobs, batch.pooling):
             assert optional is None or len(optional) == size
 
+    def _positions(self, rid: str, start: int, end: int) -> npt.NDArray[np.int64]:
+        """[P, end - start] where the tokens of a request stand."""
+        counted = np.tile(np.arange(start, end), (self.info.position_planes, 1))
+        known = self.positions.get(rid)
+        if known is None:
+            return counted
+        delta = known.max() + 1 - known.shape[1]
+        return np.concatenate([known[:, start:end], counted[:, max(known.shape[1] - start, 0) :] + delta], axis=1)
+
     def _apply(self, batch: ModelWorkerBatch) -> None:
         for row in batch.freed_rows:
             self._rows.pop(row, None)
@@ -243,6 +297,11 @@ class FakeWorker:
             if row in new:
                 sampling = new.pop(row)
                 tokens = [*sampling.prompt_ids, *sampling.output_ids]
+                for digest, runs in self.media.get(batch.rids[i], ()):
+                    rows = 0
+                    for first, length in runs:
+                        tokens[first : first + length] = [row_token(digest, rows + k) for k in range(length)]
+                        rows += length
                 adapter = batch.adapters[i] if batch.adapters else 0
                 self._rows[row] = _Row(batch.rids[i], sampling, adapter, tokens)
         assert not new, "sampling rows of requests that are not in the pass"
@@ -256,6 +315,10 @@ class FakeWorker:
         for place, row in future.items():
             assert input_ids[place] == 0, "the host cannot know this token"
             input_ids[place] = self._rows[row].tokens[-1]
+        fed_ids: list[int] = input_ids.tolist()
+        for run in batch.media:
+            for k in range(run.num_rows):
+                fed_ids[run.place + k] = row_token(run.digest, run.first_row + k)
         start = 0
         for i, row in enumerate(batch.req_pool_indices.tolist()):
             known = self._rows.get(row)
@@ -263,7 +326,7 @@ class FakeWorker:
             assert known.rid == batch.rids[i]
             assert known.adapter == (batch.adapters[i] if batch.adapters else 0)
             prefix, end = int(batch.prefix_lens[i]), int(batch.seq_lens[i])
-            fed = input_ids[start : start + end - prefix].tolist()
+            fed = fed_ids[start : start + end - prefix]
             assert fed == known.tokens[prefix:end], f"request {known.rid} was fed {fed}"
             self._table[row, prefix:end] = batch.out_cache_loc[start : start + end - prefix]
             self._extend_hashes(known)
@@ -288,7 +351,8 @@ class FakeWorker:
 
     def _sample(self, batch: ModelWorkerBatch, mask_BW: npt.NDArray[np.int32] | None) -> StepResult:
         size = batch.batch_size
-        result = StepResult(token_ids=[[] for _ in range(size)])
+        failed = {run.digest: "bad media" for run in batch.media if run.digest in self.bad_media}
+        result = StepResult(token_ids=[[] for _ in range(size)], media_faults=failed)
         if batch.logprobs is not None:
             result.output_logprobs = [None] * size
             result.input_logprobs = [None] * size

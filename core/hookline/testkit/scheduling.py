@@ -20,7 +20,14 @@ from hookline.messages.outputs import (
     RequestStats,
     TokenLogprob,
 )
-from hookline.messages.requests import AbortReq, CacheNamespace, LogprobRequest, PoolingRequest, TokenizedRequest
+from hookline.messages.requests import (
+    AbortReq,
+    CacheNamespace,
+    LogprobRequest,
+    MultimodalInputs,
+    PoolingRequest,
+    TokenizedRequest,
+)
 from hookline.messages.transport import LocalChannel
 from hookline.plugins.context import Context
 from hookline.plugins.plan import ChosenSpec
@@ -168,6 +175,7 @@ class Harness:
         choice_index: int = 0,
         received_at: float = 0.0,
         salt: str = "",
+        multimodal: MultimodalInputs | None = None,
         **params: Any,
     ) -> None:
         """Send a request. Ends of text are ignored unless ``ignore_eos=False``."""
@@ -179,6 +187,7 @@ class Harness:
                 sampling_params=SamplingParams(max_new_tokens=max_new_tokens, **params),
                 stream=stream,
                 logprobs=logprobs,
+                multimodal=multimodal,
                 pooling=pooling,
                 priority=priority,
                 lora=lora,

@@ -26,11 +26,13 @@ from hookline.observability.timeline import Timeline
 from hookline.platform import Platform, WorkQueue, create_platform
 from hookline.plugins.plan import ChosenSpec
 from hookline.worker.decode_graphs import LARGEST_GRAPH, DecodeGraphs, ladder
+from hookline.worker.encoder_store import EncoderStore
 from hookline.worker.hybrid_attention import HybridAttention
 from hookline.worker.kv_pool import KVPool, bytes_per_token
 from hookline.worker.memory import (
     CPU_KV_LIMIT,
     DEFAULT_MAX_RUNNING,
+    GIB,
     GRAPH_BYTES,
     MemoryDemand,
     MemoryLedger,
@@ -137,8 +139,11 @@ class _Builder:
             position_planes=self._model_config.position_planes,
             memory_ledger=ledger.terms(),
             device=str(platform.device),
+            embedding_row_bytes=model.encoder_row_size * self._dtype.itemsize,
+            embedding_cache_bytes=ledger.embeddings,
+            embedding_host_bytes=self._embedding_host_bytes(model),
         )
-        return LocalWorker(info, steps, weights, kv, queue, lora)
+        return LocalWorker(info, steps, weights, kv, queue, steps.encoder, lora)
 
     # --- parts ---
 
@@ -257,7 +262,8 @@ class _Builder:
         if graphs:
             planes = self._model_config.position_planes
             captured = DecodeGraphs(runner, self._platform, graphs, position_planes=planes, pad_row=num_rows)
-        return AutoregressiveRunner(runner, self._platform, queue, rows, RowPoolers(poolers), captured)
+        encoder = EncoderStore(model, self._platform, self._dtype)
+        return AutoregressiveRunner(runner, self._platform, queue, rows, RowPoolers(poolers), encoder, captured)
 
     def _graph_sizes(self, max_running: int) -> list[int]:
         """Decode batch sizes to capture; none where there is nothing to capture with."""
@@ -269,6 +275,16 @@ class _Builder:
         return ladder(min(max_running, execution.cuda_graph_max_bs or LARGEST_GRAPH))
 
     # --- memory ---
+
+    def _embedding_bytes(self, model: Model) -> int:
+        """Device memory for embedding rows of media."""
+        return int(self._config.multimodal.embedding_cache_gib * GIB) if model.encoder_row_size else 0
+
+    def _embedding_host_bytes(self, model: Model) -> int:
+        """Host memory behind it; the processor's own memory needs no second tier."""
+        if not model.encoder_row_size or self._platform.reads_are_free:
+            return 0
+        return int(self._config.multimodal.embedding_host_gib * GIB)
 
     def _plan_memory(
         self,
@@ -311,6 +327,7 @@ class _Builder:
                 activations=activations,
                 pass_tokens=pass_tokens,
                 graphs=GRAPH_BYTES * len(self._graph_sizes(sizes.max_running)),
+                embeddings=self._embedding_bytes(model),
                 bytes_per_token=bytes_per_token(specs),
                 page_size=sizes.page_size,
                 max_running_requests=sizes.max_running,

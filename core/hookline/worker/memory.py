@@ -32,6 +32,8 @@ class MemoryDemand:
     pass_tokens: int
     #: Captured passes: what they keep beside weights and KV cache.
     graphs: int = 0
+    #: Embedding rows of media.
+    embeddings: int = 0
     #: KV of one token in all layers.
     bytes_per_token: int
     page_size: int
@@ -43,13 +45,15 @@ class MemoryDemand:
     @property
     def taken(self) -> int:
         """What is there whatever the size of the KV cache."""
-        return self.weights + self.activations + self.graphs
+        return self.weights + self.activations + self.graphs + self.embeddings
 
     @property
     def taken_text(self) -> str:
         """The terms of ``taken``, for messages."""
         text = f"weights {self.weights / GIB:.2f} + activations {self.activations / GIB:.2f}"
-        return f"{text} + graphs {self.graphs / GIB:.2f}" if self.graphs else text
+        if self.graphs:
+            text += f" + graphs {self.graphs / GIB:.2f}"
+        return f"{text} + embeddings {self.embeddings / GIB:.2f}" if self.embeddings else text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +65,14 @@ class MemoryLedger:
     kv: int
     activations: int
     graphs: int
+    embeddings: int
     rest: int
     #: Slots for requests; a multiple of the page size.
     num_tokens: int
 
     def terms(self) -> dict[str, int]:
         """The terms by name."""
-        return {name: getattr(self, name) for name in ("weights", "kv", "activations", "graphs", "rest")}
+        return {name: getattr(self, name) for name in ("weights", "kv", "activations", "graphs", "embeddings", "rest")}
 
     def __str__(self) -> str:
         terms = " + ".join(f"{name} {amount / GIB:.2f}" for name, amount in self.terms().items())
@@ -101,6 +106,7 @@ def plan_memory(cache: CacheConfig, demand: MemoryDemand) -> MemoryLedger:
         kv=kv,
         activations=demand.activations,
         graphs=demand.graphs,
+        embeddings=demand.embeddings,
         rest=room - kv,
         num_tokens=num_tokens,
     )
@@ -183,7 +189,7 @@ def _automatic(fraction: float, demand: MemoryDemand) -> int:
 
 
 def _activation_message(demand: MemoryDemand) -> str:
-    room = demand.free - demand.weights - demand.graphs - _bytes(1, demand)
+    room = demand.free - demand.weights - demand.graphs - demand.embeddings - _bytes(1, demand)
     per_token = max(1, demand.activations // max(1, demand.pass_tokens))
     largest = max(0, room // per_token)
     return (

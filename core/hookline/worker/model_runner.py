@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hookline.batch.forward_batch import AttentionGeometry, ForwardBatch
+from hookline.batch.forward_batch import AttentionGeometry, EncoderRows, ForwardBatch
 from hookline.batch.worker_batch import ModelWorkerBatch
 from hookline.interfaces.attention import AttentionBackend
 from hookline.interfaces.lora import LoRABackend
@@ -43,7 +43,13 @@ class ModelRunner:
         """Enter the slots of a pass; before its forward."""
         self.req_to_token[tensors.table_rows, tensors.table_cols] = tensors.table_slots.to(torch.int32)
 
-    def forward(self, batch: ModelWorkerBatch, inputs: ForwardInputs, tensors: ForwardTensors) -> torch.Tensor:
+    def forward(
+        self,
+        batch: ModelWorkerBatch,
+        inputs: ForwardInputs,
+        tensors: ForwardTensors,
+        encoder_rows: EncoderRows | None = None,
+    ) -> torch.Tensor:
         """Hidden states after the final norm, [T, H], of a pass whose ``input_ids`` are filled in."""
         geometry = AttentionGeometry(
             mode=batch.mode,
@@ -73,6 +79,7 @@ class ModelRunner:
                 kv=self.kv,
                 logits_index=tensors.logits_index,
                 lora=lora_plan,
+                encoder_rows=encoder_rows,
                 extras=dict(batch.extras),
             )
         )

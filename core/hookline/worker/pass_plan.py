@@ -47,6 +47,11 @@ class PassPlan:
         if batch.logprobs is not None:
             self.output_logprobs = plan_output(batch.logprobs, sampled, pack)
             self.input_logprobs = InputLogprobs.plan(batch.logprobs, self.inputs.starts, pack)
+        #: Places of embedding rows of media among the tokens, in the order of ``batch.media``.
+        self.media_places: int | None = None
+        if batch.media:
+            runs = [np.arange(run.place, run.place + run.num_rows, dtype=np.int64) for run in batch.media]
+            self.media_places = pack.put(np.concatenate(runs))
         self.sealed = pack.seal(platform)
 
     def num_new(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -17,10 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hookline.batch.forward_batch import EncoderRows
 from hookline.batch.worker_batch import ModelWorkerBatch
 from hookline.interfaces.worker import Step, StepResult
 from hookline.platform import Platform, Ticket, WorkQueue
 from hookline.worker.decode_graphs import DecodeGraphs
+from hookline.worker.encoder_store import EncoderStore
 from hookline.worker.forward_inputs import ForwardTensors
 from hookline.worker.history import OutputHistory
 from hookline.worker.logprobs import LogprobTensors
@@ -65,6 +67,7 @@ class AutoregressiveRunner(StepRunner):
         queue: WorkQueue,
         rows: SamplingRows,
         poolers: RowPoolers,
+        encoder: EncoderStore,
         graphs: DecodeGraphs | None = None,
     ) -> None:
         self.model = model
@@ -72,6 +75,7 @@ class AutoregressiveRunner(StepRunner):
         self.queue = queue
         self.rows = rows
         self.poolers = poolers
+        self.encoder = encoder
         self.graphs = graphs
         self.tokens = TokenTable(model.req_to_token.shape[0], platform.device)
         self.penalties = PenaltyTable(rows.vocab_size, platform.device)
@@ -106,6 +110,8 @@ class _HostCopies:
     embeddings: dict[int, torch.Tensor] = field(default_factory=dict)
     #: Index into B -> what went wrong for that request.
     faults: dict[int, str] = field(default_factory=dict)
+    #: Digest -> what went wrong in the encoder.
+    media_faults: dict[bytes, str] = field(default_factory=dict)
 
 
 class AutoregressiveStep:
@@ -195,7 +201,15 @@ class AutoregressiveStep:
         if owner.graphs is not None and owner.graphs.fits(batch):
             output = owner.graphs.replay(forward)
             return output.hidden, output.logits
-        return owner.model.forward(batch, self._plan.inputs, forward), None
+        return owner.model.forward(batch, self._plan.inputs, forward, self._place_media()), None
+
+    def _place_media(self) -> EncoderRows | None:
+        place = self._plan.media_places
+        if place is None:
+            return None
+        rows, faults = self._owner.encoder.place(self.batch.media, self._tensors[place])
+        self._copies.media_faults = faults
+        return rows
 
     def _pool(self, hidden_TH: torch.Tensor) -> None:
         owner, inputs, batch = self._owner, self._plan.inputs, self.batch
@@ -252,7 +266,7 @@ class AutoregressiveStep:
         if copies.token_ids is not None and copies.num_new is not None:
             tokens, counts = copies.token_ids.tolist(), copies.num_new.tolist()
             token_ids = [row[:count] for row, count in zip(tokens, counts, strict=True)]
-        result = StepResult(token_ids=token_ids, faults=copies.faults)
+        result = StepResult(token_ids=token_ids, faults=copies.faults, media_faults=copies.media_faults)
         if copies.best is not None:
             best_S = copies.best.numpy()
             for s in np.flatnonzero(~np.isfinite(best_S)).tolist():

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from hookline.batch.encoder_orders import EncoderOrders
 from hookline.batch.worker_batch import ModelWorkerBatch
 from hookline.errors import RequestError
 from hookline.interfaces.lora import LoRABackend
 from hookline.interfaces.worker import Step, WorkerInfo
 from hookline.platform import WorkQueue
+from hookline.worker.encoder_store import EncoderStore
 from hookline.worker.kv_pool import KVPool
 from hookline.worker.step import StepRunner
 from hookline.worker.weights import Weights
@@ -27,6 +29,7 @@ class LocalWorker:
         weights: Weights,
         kv: KVPool,
         queue: WorkQueue,
+        encoder: EncoderStore,
         lora: LoRABackend | None,
     ) -> None:
         self._info = info
@@ -34,6 +37,7 @@ class LocalWorker:
         self._weights = weights
         self._kv = kv
         self._queue = queue
+        self._encoder = encoder
         self._lora = lora
 
     @property
@@ -46,6 +50,12 @@ class LocalWorker:
         if not (self._weights.is_loaded and self._kv.is_allocated):
             raise RuntimeError("memory was released (release_memory); resume it before anything runs")
         return self._steps.launch(batch)
+
+    def encode(self, orders: EncoderOrders) -> None:
+        """Move, drop and make embedding rows of media; see the interface."""
+        # The senders' arrays may be gone when the queue comes to it.
+        items = self._encoder.copy_in(orders.encode)
+        self._queue.submit(lambda: self._encoder.carry_out(orders, items))
 
     def load_adapter(self, slot: int, name: str, path: Path) -> None:
         """Load a PEFT directory into a slot from 1; ``ModelError`` for what is wrong with it."""
