@@ -11,8 +11,6 @@ from hookline.interfaces.attention import AttentionEnv, AttentionLayerInfo
 from hookline_attention.triton_attention.backend import TritonAttention
 from tests.factories.hopper_compiler import compiling_for_hopper
 
-pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU tests run what is compiled here")
-
 CPU = torch.device("cpu")
 REQUESTS, CONTEXT, HEADS, KV_HEADS, HEAD_DIM = 3, 128, 8, 4, 128
 

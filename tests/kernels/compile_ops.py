@@ -1,0 +1,29 @@
+"""Every op of the Triton set compiles for a Hopper GPU, with its programs started early."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+import torch
+
+from hookline.testkit.op_cases import OP_CASES, Draw
+from hookline_kernels.triton_dense import products
+from hookline_kernels.triton_ops import rows
+from hookline_kernels.triton_set import triton_ops
+from tests.factories.hopper_compiler import compiling_for_hopper
+
+CPU = torch.device("cpu")
+EARLY: tuple[ModuleType, ...] = (products, rows)
+
+
+@pytest.mark.parametrize("op", sorted(triton_ops(CPU, torch.bfloat16, None)))
+def test_an_op_compiles(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in EARLY:
+        monkeypatch.setattr(module, "early_launch", lambda device: {"launch_pdl": True})
+    function = triton_ops(CPU, torch.bfloat16, None)[op]
+    draw = Draw.seeded(torch.bfloat16, CPU, 0)
+    with compiling_for_hopper(monkeypatch) as compiled:
+        for case in ("one token", "odd sizes"):
+            function(*OP_CASES[op][case](draw))
+    assert compiled
