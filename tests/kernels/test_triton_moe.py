@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from hookline.layers.ops import FUSED_MOE, TOPK_SOFTMAX, Ops
+from hookline.layers.ops import FUSED_MOE, RMS_NORM, TOPK_SOFTMAX, Ops
 from hookline_kernels.triton_moe import measuring, tiles
 from hookline_kernels.triton_moe.align import align
 from hookline_kernels.triton_moe.candidates import few_candidates, grouped_candidates
 from hookline_kernels.triton_moe.experts import fused_moe, fused_moe_deterministic, grouped_moe, tiled_moe
-from hookline_kernels.triton_moe.routing import topk_softmax
+from hookline_kernels.triton_moe.routing import add_norm_route, topk_softmax
 from hookline_kernels.triton_moe.tiles import ExpertsShape, FewTile, GroupedTile, Tiles, default_grouped, tiles_for
 
 pytestmark = [
@@ -56,10 +56,11 @@ SMALL = GroupedTile(rows=16, columns=16, depth=32, num_warps=4, num_stages=2)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("swap", [False, True])
 @pytest.mark.parametrize("tma", [False, True])
-def test_every_kind_of_grouped_tile(tma: bool, swap: bool, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("per_sm", [0, 2])
+def test_every_kind_of_grouped_tile(per_sm: int, tma: bool, swap: bool, dtype: torch.dtype) -> None:
     given = arguments(37, dtype=dtype)
     given[4][3:6, 0] = -1
-    tile = replace(SMALL, swap=swap, weights_tma=tma, rows_tma=tma)
+    tile = replace(SMALL, swap=swap, weights_tma=tma, rows_tma=tma, per_sm=per_sm)
     check(grouped_moe(*given, up=tile, down=tile), given)
 
 
@@ -207,3 +208,35 @@ def test_what_is_timed_is_checked_first(monkeypatch: pytest.MonkeyPatch) -> None
     assert bench.grouped(SMALL, True).digest == bench.grouped(SMALL, True).digest
     layer.w13.zero_()
     assert not bench.grouped(SMALL, True).error < 1e-5
+
+
+# --- routing ---
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("has_residual", [True, False])
+def test_norm_and_router_in_one_launch(has_residual: bool, dtype: torch.dtype) -> None:
+    draw = torch.Generator().manual_seed(0)
+    wide = torch.randn(3, 60, generator=draw).to(dtype)
+    x, residual = wide[:, :36], torch.randn(3, 36, generator=draw).to(dtype)
+    norm, router = torch.randn(36, generator=draw).to(dtype), torch.randn(10, 36, generator=draw).to(dtype)
+    given = residual if has_residual else None
+    normed, total, weights, ids = add_norm_route(x, given, norm, 1e-6, router, 4, True)
+    reference = Ops()
+    expected_total = x + residual if has_residual else x
+    expected_normed = reference.request(RMS_NORM)(expected_total, norm, 1e-6)
+    expected_weights, expected_ids = reference.request(TOPK_SOFTMAX)(
+        expected_normed.float() @ router.float().T, 4, True
+    )
+    assert torch.equal(total, expected_total)
+    torch.testing.assert_close(normed, expected_normed, rtol=2e-3, atol=2e-3)
+    assert torch.equal(ids, expected_ids)
+    torch.testing.assert_close(weights, expected_weights, rtol=1e-2, atol=1e-3)
+
+
+def test_routing_no_token() -> None:
+    normed, total, weights, ids = add_norm_route(
+        torch.zeros(0, 8), torch.zeros(0, 8), torch.ones(8), 1e-6, torch.ones(4, 8), 2, True
+    )
+    assert normed.shape == total.shape == (0, 8)
+    assert weights.shape == ids.shape == (0, 2)

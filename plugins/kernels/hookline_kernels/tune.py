@@ -238,7 +238,14 @@ def short(tile: Tile, is_up: bool) -> str:
         rows, warps = (tile.up_rows, tile.up_warps) if is_up else (tile.down_rows, tile.down_warps)
         return f"few {kind} rows {rows} warps {warps}{'' if tile.dependent else ' not dependent'}"
     flags = "".join(
-        f" {name}" for name, on in (("swap", tile.swap), ("w-tma", tile.weights_tma), ("x-tma", tile.rows_tma)) if on
+        f" {name}"
+        for name, on in (
+            ("swap", tile.swap),
+            ("w-tma", tile.weights_tma),
+            ("x-tma", tile.rows_tma),
+            (f"{tile.per_sm}/sm", tile.per_sm),
+        )
+        if on
     )
     return f"{kind} {tile.rows}x{tile.columns}x{tile.depth} warps {tile.num_warps} stages {tile.num_stages}{flags}"
 

@@ -32,7 +32,19 @@ def grouped_candidates(mean: float, is_up: bool) -> list[GroupedTile]:
         tiles = [*_swapped((32, 64, 128), is_up, wide=True), *_wide((64,), is_up)]
     else:
         tiles = list(_wide((64, 128, 256), is_up))
+    tiles += [persistent for tile in tiles for persistent in _persistent(tile, is_up)]
     return [tile for tile in tiles if _shared(tile, is_up) <= _SHARED_BYTES]
+
+
+def _persistent(tile: GroupedTile, is_up: bool) -> Iterator[GroupedTile]:
+    """As many programs as fit into shared memory, the result of a tile beside its stages.
+
+    With descriptors, but for weights on the left of the up product: they would go through registers.
+    """
+    result = tile.rows * tile.columns * (1 if tile.swap else 2)
+    fit = _SHARED_BYTES // (_shared(tile, is_up) + result)
+    if tile.weights_tma is not (tile.swap and is_up) and (is_up or tile.rows_tma) and 1 <= fit <= 3:
+        yield replace(tile, per_sm=fit)
 
 
 def _swapped(rows: tuple[int, ...], is_up: bool, wide: bool = False) -> Iterator[GroupedTile]:

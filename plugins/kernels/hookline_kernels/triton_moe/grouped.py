@@ -8,7 +8,7 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from hookline_kernels.triton_moe.kernels import grouped_kernel, sum_kernel
-from hookline_kernels.triton_moe.launching import launch_options
+from hookline_kernels.triton_moe.launching import launch_options, num_sms
 from hookline_kernels.triton_moe.tiles import GroupedTile
 
 
@@ -56,8 +56,9 @@ def _grouped(
     experts, depth, parts = w_EOC.shape[0], w_EOC.shape[2], 2 if is_up else 1
     block_o = max(16, min(tile.columns, triton.next_power_of_2(out)))
     block_c = max(16, min(tile.depth, triton.next_power_of_2(depth)))
-    # Every expert may end with a tile that is not full; programs beyond the last tile return at once.
-    most_tiles = -(-pairs // tile.rows) + min(experts, pairs)
+    # Every expert may end with a tile that is not full.
+    most_tiles = (-(-pairs // tile.rows) + min(experts, pairs)) * -(-out // block_o)
+    programs = min(most_tiles, tile.per_sm * num_sms(x_RC.device)) if tile.per_sm else most_tiles
     weights_tma = tile.weights_tma and _has_descriptor(w_EOC)
     rows_tma = tile.rows_tma and not is_up and _has_descriptor(x_RC)
     w: object = w_EOC
@@ -65,11 +66,12 @@ def _grouped(
         shape, strides = [experts * parts, out, depth], [out * depth, depth, 1]
         w = TensorDescriptor(w_EOC, shape, strides, [parts, block_o, block_c])
     x: object = TensorDescriptor.from_tensor(x_RC, [tile.rows, block_c]) if rows_tma else x_RC
-    grouped_kernel[(most_tiles * -(-out // block_o),)](
-        x, w, order_P, counts_E, weights, out_PO, x_RC.stride(0), w_EOC.stride(0),
+    grouped_kernel[(programs,)](
+        x, w, order_P, counts_E, weights, out_PO, x_RC.stride(0), w_EOC.stride(0), programs,
         C=depth, OUT=out, E=experts, K=top_k, BLOCK_E=triton.next_power_of_2(experts),
         BLOCK_M=tile.rows, BLOCK_O=block_o, BLOCK_C=block_c, IS_UP=is_up, SWAP=tile.swap,
-        W_TMA=weights_tma, X_TMA=rows_tma, PRECISION="ieee" if x_RC.dtype is torch.float32 else "tf32",
+        W_TMA=weights_tma, X_TMA=rows_tma, IS_PERSISTENT=tile.per_sm > 0,
+        PRECISION="ieee" if x_RC.dtype is torch.float32 else "tf32",
         **launch_options(x_RC.device, num_warps=tile.num_warps, num_stages=tile.num_stages),
     )  # fmt: skip
 

@@ -15,6 +15,40 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 
 @triton.jit
+def route_kernel(
+    x_TH, residual_TH, norm_H, router_EH, normed_TH, total_TH, logits_TE, stride_x, stride_residual, eps,
+    H: tl.constexpr, E: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_H: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
+    PDL: tl.constexpr,
+):  # fmt: skip
+    """The residual sum, its RMS norm, and the router's logits of a block of experts. Grid: (T, blocks of E).
+
+    Every program norms the token for itself; the first one of a token stores what it got.
+    """
+    token = tl.program_id(0).to(tl.int64)
+    block = tl.program_id(1)
+    e = block * BLOCK_E + tl.arange(0, BLOCK_E)
+    h = tl.arange(0, BLOCK_H)
+    is_h = h < H
+    router = tl.load(router_EH + e[:, None] * H + h[None, :], mask=(e < E)[:, None] & is_h[None, :], other=0.0)
+    norm = tl.load(norm_H + h, mask=is_h, other=0.0)
+    if PDL:
+        gdc_wait()
+        gdc_launch_dependents()
+    total = tl.load(x_TH + token * stride_x + h, mask=is_h, other=0.0)
+    if HAS_RESIDUAL:
+        total += tl.load(residual_TH + token * stride_residual + h, mask=is_h, other=0.0)
+    total32 = total.to(tl.float32)
+    scale = tl.rsqrt(tl.sum(total32 * total32, 0) / H + eps)
+    normed = (total32 * scale).to(total.dtype) * norm
+    logits = tl.sum(router.to(tl.float32) * normed.to(tl.float32)[None, :], 1)
+    tl.store(logits_TE + token * E + e, logits.to(logits_TE.dtype.element_ty), mask=e < E)
+    if block == 0:
+        tl.store(normed_TH + token * H + h, normed, mask=is_h)
+        if HAS_RESIDUAL:
+            tl.store(total_TH + token * H + h, total, mask=is_h)
+
+
+@triton.jit
 def topk_kernel(
     logits_TE, weights_TK, ids_TK, stride_logits,
     E: tl.constexpr, K: tl.constexpr, BLOCK_E: tl.constexpr, RENORMALIZE: tl.constexpr, PDL: tl.constexpr,
@@ -173,33 +207,57 @@ def place_kernel(
 
 @triton.jit
 def grouped_kernel(
-    x_RC, w_EOC, order_P, counts_E, weights_P, out_PO, stride_x, stride_expert,
+    x_RC, w_EOC, order_P, counts_E, weights_P, out_PO, stride_x, stride_expert, programs,
     C: tl.constexpr, OUT: tl.constexpr, E: tl.constexpr, K: tl.constexpr, BLOCK_E: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_C: tl.constexpr, IS_UP: tl.constexpr,
-    SWAP: tl.constexpr, W_TMA: tl.constexpr, X_TMA: tl.constexpr, PDL: tl.constexpr, PRECISION: tl.constexpr,
+    SWAP: tl.constexpr, W_TMA: tl.constexpr, X_TMA: tl.constexpr, IS_PERSISTENT: tl.constexpr, PDL: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One tile of one expert's product. Grid: (tiles at most,); programs beyond the last tile return at once.
+    """Products of the experts with their rows, tile by tile. Grid: (programs,).
 
     The tiles of an expert are neighbours, its row tiles fastest, so that weights and rows come from the cache the
-    second time. The up product reads token rows, computes gate and up of a block of columns in one product and
-    writes silu(gate) * up in sorted order; the down product reads those, scales by the routing weight, and writes at
-    each pair's own place. With ``SWAP`` the weights are the left side: for few rows an expert. ``W_TMA`` and
-    ``X_TMA``: ``w_EOC`` is a descriptor over [parts of E, O, C], ``x_RC`` one over [R, C].
+    second time. A persistent program takes every ``programs``-th tile, and fetches its next one while it writes;
+    otherwise each takes one, and those beyond the last tile return at once.
     """
     columns: tl.constexpr = (OUT + BLOCK_O - 1) // BLOCK_O
-    parts: tl.constexpr = 2 if IS_UP else 1
-    dtype = out_PO.dtype.element_ty
-    program = tl.program_id(0)
     e = tl.arange(0, BLOCK_E)
     if PDL:
         gdc_wait()
         gdc_launch_dependents()
     counts = tl.load(counts_E + e, mask=e < E, other=0)
     ends = tl.cumsum((counts + BLOCK_M - 1) // BLOCK_M * columns, 0)
-    expert = tl.sum((ends <= program).to(tl.int32), 0)
-    if expert >= E:
-        return
-    index = program - tl.max(tl.where(ends <= program, ends, 0), 0)
+    num_tiles = tl.max(ends, 0)
+    if IS_PERSISTENT:
+        for tile in tl.range(tl.program_id(0), num_tiles, programs, flatten=True):
+            _grouped_tile(
+                x_RC, w_EOC, order_P, weights_P, out_PO, stride_x, stride_expert, tile, counts, ends,
+                C, OUT, K, BLOCK_E, BLOCK_M, BLOCK_O, BLOCK_C, IS_UP, SWAP, W_TMA, X_TMA, PRECISION,
+            )  # fmt: skip
+    elif tl.program_id(0) < num_tiles:
+        _grouped_tile(
+            x_RC, w_EOC, order_P, weights_P, out_PO, stride_x, stride_expert, tl.program_id(0), counts, ends,
+            C, OUT, K, BLOCK_E, BLOCK_M, BLOCK_O, BLOCK_C, IS_UP, SWAP, W_TMA, X_TMA, PRECISION,
+        )  # fmt: skip
+
+
+@triton.jit
+def _grouped_tile(
+    x_RC, w_EOC, order_P, weights_P, out_PO, stride_x, stride_expert, tile, counts, ends,
+    C: tl.constexpr, OUT: tl.constexpr, K: tl.constexpr, BLOCK_E: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_C: tl.constexpr, IS_UP: tl.constexpr,
+    SWAP: tl.constexpr, W_TMA: tl.constexpr, X_TMA: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """One tile. ``ends`` says at which tile each expert ends, so that nobody else needs to know.
+
+    The up product reads token rows, computes gate and up of a block of columns in one product and writes
+    silu(gate) * up in sorted order; the down product reads those, scales by the routing weight, and writes at each
+    pair's own place. With ``SWAP`` the weights are the left side: for few rows an expert. ``W_TMA`` and ``X_TMA``:
+    ``w_EOC`` is a descriptor over [parts of E, O, C], ``x_RC`` one over [R, C].
+    """
+    parts: tl.constexpr = 2 if IS_UP else 1
+    e = tl.arange(0, BLOCK_E)
+    expert = tl.sum((ends <= tile).to(tl.int32), 0)
+    index = tile - tl.max(tl.where(ends <= tile, ends, 0), 0)
     begin = tl.sum(tl.where(e < expert, counts, 0), 0)
     count = tl.sum(tl.where(e == expert, counts, 0), 0)
     row_tiles = (count + BLOCK_M - 1) // BLOCK_M
@@ -207,15 +265,15 @@ def grouped_kernel(
     first_o = index // row_tiles * BLOCK_O
     m = first_m + tl.arange(0, BLOCK_M)
     is_row = m < count
-    pair = tl.load(order_P + begin + m, mask=is_row, other=0)
-    o = first_o + tl.arange(0, BLOCK_O)
     # Rows of the weights: of the gate, and then of the up projection.
     j = tl.arange(0, parts * BLOCK_O)
     w_row = first_o + j % BLOCK_O
     if not W_TMA:
         w_place = w_EOC + expert.to(tl.int64) * stride_expert + (w_row + j // BLOCK_O * OUT)[:, None] * C
     if not X_TMA:
-        x_row = pair // K if IS_UP else begin + m
+        x_row = begin + m
+        if IS_UP:
+            x_row = tl.load(order_P + x_row, mask=is_row, other=0) // K
         x_place = x_RC + x_row[:, None].to(tl.int64) * stride_x
     if SWAP:
         acc = tl.zeros([parts * BLOCK_O, BLOCK_M], dtype=tl.float32)
@@ -235,25 +293,25 @@ def grouped_kernel(
             acc = tl.dot(w, x.T, acc, input_precision=PRECISION)
         else:
             acc = tl.dot(x, w.T, acc, input_precision=PRECISION)
-    if SWAP:
-        is_stored = is_row[None, :] & (o < OUT)[:, None]
-        if IS_UP:
+    o = first_o + tl.arange(0, BLOCK_O)
+    if IS_UP:
+        if SWAP:
             gate, up = tl.split(tl.permute(tl.reshape(acc, [2, BLOCK_O, BLOCK_M]), (1, 2, 0)))
-            out = gate * tl.sigmoid(gate) * up
-            place = out_PO + (begin + m)[None, :].to(tl.int64) * OUT + o[:, None]
         else:
-            out = acc * tl.load(weights_P + pair, mask=is_row, other=0.0)[None, :]
-            place = out_PO + pair[None, :].to(tl.int64) * OUT + o[:, None]
-    else:
-        is_stored = is_row[:, None] & (o < OUT)[None, :]
-        if IS_UP:
             gate, up = tl.split(tl.permute(tl.reshape(acc, [BLOCK_M, 2, BLOCK_O]), (0, 2, 1)))
-            out = gate * tl.sigmoid(gate) * up
-            place = out_PO + (begin + m)[:, None].to(tl.int64) * OUT + o[None, :]
-        else:
-            out = acc * tl.load(weights_P + pair, mask=is_row, other=0.0)[:, None]
-            place = out_PO + pair[:, None].to(tl.int64) * OUT + o[None, :]
-    tl.store(place, out.to(dtype), mask=is_stored)
+        out = gate * tl.sigmoid(gate) * up
+        row = begin + m
+    else:
+        row = tl.load(order_P + begin + m, mask=is_row, other=0)
+        scale = tl.load(weights_P + row, mask=is_row, other=0.0)
+        out = acc * (scale[None, :] if SWAP else scale[:, None])
+    if SWAP:
+        place = out_PO + row[None, :].to(tl.int64) * OUT + o[:, None]
+        is_stored = is_row[None, :] & (o < OUT)[:, None]
+    else:
+        place = out_PO + row[:, None].to(tl.int64) * OUT + o[None, :]
+        is_stored = is_row[:, None] & (o < OUT)[None, :]
+    tl.store(place, out.to(out_PO.dtype.element_ty), mask=is_stored)
 
 
 @triton.jit

@@ -13,6 +13,12 @@ def has_dependent_launch(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
 
 
+@lru_cache
+def num_sms(device: torch.device) -> int:
+    """Multiprocessors of the device; the interpreter has two."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
+
+
 def launch_options(
     device: torch.device, *, num_warps: int, num_stages: int = 2, dependent: bool = True
 ) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""``topk_softmax`` for few tokens: the places of all experts at once, instead of one expert after another."""
+"""Routing of few tokens: norm and router in one launch, and the places of all experts at once in a second."""
 
 from __future__ import annotations
 
@@ -6,12 +6,44 @@ import torch
 import triton
 from torch import Tensor
 
-from hookline_kernels.triton_moe.kernels import topk_kernel
+from hookline_kernels.triton_moe.kernels import route_kernel, topk_kernel
 from hookline_kernels.triton_moe.launching import launch_options
 from hookline_kernels.triton_ops import rows
 
 #: With more tokens or experts than these, comparing every pair of experts is more work than it saves time.
 _FEW_TOKENS, _FEW_EXPERTS = 64, 256
+#: Experts whose logits one program computes.
+_ROUTER_ROWS = 4
+
+
+def add_norm_route(
+    x_TH: Tensor,
+    residual_TH: Tensor | None,
+    norm_H: Tensor,
+    eps: float,
+    router_EH: Tensor,
+    top_k: int,
+    renormalize: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(norm(x + residual) [T, H], x + residual [T, H], weights [T, K] float32, ids [T, K] int64) for few tokens.
+
+    ``router_EH`` is contiguous. Without ``residual_TH`` the sum is ``x_TH`` itself.
+    """
+    (tokens, hidden), experts, device = x_TH.shape, router_EH.shape[0], x_TH.device
+    x_TH = x_TH if x_TH.stride(-1) == 1 else x_TH.contiguous()
+    normed_TH = torch.empty(tokens, hidden, dtype=x_TH.dtype, device=device)
+    total_TH = x_TH if residual_TH is None else torch.empty_like(normed_TH)
+    logits_TE = torch.empty(tokens, experts, dtype=x_TH.dtype, device=device)
+    residual = x_TH if residual_TH is None else residual_TH if residual_TH.stride(-1) == 1 else residual_TH.contiguous()
+    block_e = min(_ROUTER_ROWS, triton.next_power_of_2(experts))
+    if tokens:
+        route_kernel[(tokens, -(-experts // block_e))](
+            x_TH, residual, norm_H, router_EH, normed_TH, total_TH, logits_TE, x_TH.stride(0), residual.stride(0), eps,
+            H=hidden, E=experts, BLOCK_E=block_e, BLOCK_H=triton.next_power_of_2(hidden),
+            HAS_RESIDUAL=residual_TH is not None, **launch_options(device, num_warps=8),
+        )  # fmt: skip
+    weights_TK, ids_TK = topk_softmax(logits_TE, top_k, renormalize)
+    return normed_TH, total_TH, weights_TK, ids_TK
 
 
 def topk_softmax(logits_TE: Tensor, top_k: int, renormalize: bool) -> tuple[Tensor, Tensor]:

@@ -44,6 +44,8 @@ class GroupedTile:
     #: Weights, or rows (of the down product only), through the tensor memory accelerator.
     weights_tma: bool = False
     rows_tma: bool = False
+    #: Persistent programs a multiprocessor, each fetching its next tile while it writes one; 0: a program a tile.
+    per_sm: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
