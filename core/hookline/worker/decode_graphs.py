@@ -1,7 +1,9 @@
 """DecodeGraphs: decode passes captured as device graphs, one for each of a ladder of batch sizes.
 
-A replay launches a whole pass at once, so that the device never waits for Python. Passes of other sizes are padded
-to the next rung: padding requests lie in a row of the table of their own, whose slots are all the sink.
+A replay launches a whole pass at once, so that the device never waits for Python: reading the tokens sampled last,
+entering the new slots, the model, the logits, the most probable tokens. One copy brings what the host has to say.
+Passes of other sizes are padded to the next rung: padding requests lie in a row of the table of their own, whose slots
+are all the sink.
 
 Shape letters: B requests (one token each), P position planes, H hidden, V vocabulary.
 """
@@ -20,8 +22,9 @@ from hookline.batch.forward_batch import AttentionGeometry, ForwardBatch
 from hookline.batch.forward_mode import ForwardMode
 from hookline.batch.worker_batch import ModelWorkerBatch
 from hookline.platform import Graph, Platform
-from hookline.worker.forward_inputs import ForwardTensors
+from hookline.worker.decode_inputs import DecodeInputs, DecodeTensors, num_words
 from hookline.worker.model_runner import ModelRunner
+from hookline.worker.overlap import TokenTable
 
 logger = logging.getLogger(__name__)
 
@@ -43,50 +46,42 @@ class DecodeOutput:
     hidden: torch.Tensor
     #: [B, V] float32.
     logits: torch.Tensor
+    #: [B] float32 largest logit, and [B] int64 its token, which the token table has already.
+    best: torch.Tensor
+    token_ids: torch.Tensor
+    #: [B] int64.
+    rows: torch.Tensor
 
-
-class _Inputs:
-    """The tensors that captured passes read, for the largest batch; smaller ones read the beginning."""
-
-    def __init__(self, platform: Platform, size: int, position_planes: int, pad_row: int) -> None:
-        self._pad_row = pad_row
-        #: [5 + P, B]: ids, rows, lengths, prefix lengths, slots, positions.
-        self._all = platform.zeros((5 + position_planes, size), torch.int64)
-        self.input_ids, self.rows, self.seq_lens, self.prefix_lens, self.out_cache_loc = self._all[:5]
-        self.positions = self._all[5:]
-        self.clear(0, size)
-
-    def clear(self, start: int, end: int) -> None:
-        """Make padding of the places from ``start`` to ``end``: one token in the sink."""
-        self._all[:, start:end] = 0
-        self.rows[start:end] = self._pad_row
-        self.seq_lens[start:end] = 1
-
-    def fill(self, tensors: ForwardTensors) -> None:
-        """Copy a pass to the beginning."""
-        count = tensors.input_ids.shape[0]
-        self.positions[:, :count] = tensors.positions
-        self.input_ids[:count] = tensors.input_ids
-        self.rows[:count] = tensors.req_pool_indices
-        self.seq_lens[:count] = tensors.seq_lens
-        self.prefix_lens[:count] = tensors.prefix_lens
-        self.out_cache_loc[:count] = tensors.out_cache_loc
+    def first(self, count: int) -> DecodeOutput:
+        """Without padding."""
+        return DecodeOutput(
+            hidden=self.hidden[:count],
+            logits=self.logits[:count],
+            best=self.best[:count],
+            token_ids=self.token_ids[:count],
+            rows=self.rows[:count],
+        )
 
 
 class DecodeGraphs:
-    """Captures decode passes of a ``ModelRunner`` and replays them. All methods run in the work queue."""
+    """Captures decode passes of a ``ModelRunner`` and replays them.
+
+    ``plan`` may be called from any thread; everything else runs in the work queue.
+    """
 
     def __init__(
-        self, runner: ModelRunner, platform: Platform, sizes: Sequence[int], *, position_planes: int, pad_row: int
+        self, runner: ModelRunner, tokens: TokenTable, platform: Platform, sizes: Sequence[int], *, position_planes: int
     ) -> None:
-        """``pad_row`` is a row of the table that belongs to no request and holds zeros."""
         self._runner = runner
+        self._tokens = tokens
         self._platform = platform
         self._sizes = sorted(sizes)
-        self._inputs = _Inputs(platform, self._sizes[-1], position_planes, pad_row)
+        self._planes = position_planes
+        #: Belongs to no request, and all of its slots are the sink.
+        self._pad_row = runner.req_to_token.shape[0] - 1
+        #: What the host says of a pass; the graph of each size reads the beginning.
+        self._words = platform.zeros((num_words(self._sizes[-1], position_planes),), torch.int64)
         self._graphs: dict[int, Graph[DecodeOutput]] = {}
-        #: Places of the inputs that may hold something else than padding.
-        self._used = 0
 
     @property
     def sizes(self) -> list[int]:
@@ -102,59 +97,71 @@ class DecodeGraphs:
         seconds = time.monotonic() - begun
         logger.info("captured decodes of %d batch sizes up to %d in %.1f s", len(self._sizes), self._sizes[-1], seconds)
 
-    def fits(self, batch: ModelWorkerBatch) -> bool:
-        """Whether a pass can be replayed: a plain decode that is not too large."""
+    def plan(self, batch: ModelWorkerBatch) -> DecodeInputs | None:
+        """The host's half of a replay; ``None`` for a pass that none of the graphs can run."""
+        if not self._fits(batch):
+            return None
+        size = self._sizes[bisect.bisect_left(self._sizes, batch.batch_size)]
+        return DecodeInputs(batch, size, self._planes, self._pad_row, self._platform)
+
+    def _fits(self, batch: ModelWorkerBatch) -> bool:
+        """A plain decode that is not too large and samples every request."""
         return (
             bool(self._graphs)
             and batch.mode is ForwardMode.DECODE
-            and batch.batch_size <= self._sizes[-1]
+            and 0 < batch.batch_size <= self._sizes[-1]
             and batch.adapters is None
+            and batch.pooling is None
             and not batch.extras
+            and not batch.media
+            and not batch.table_rows.size
+            and all(batch.samples)
         )
 
-    def replay(self, tensors: ForwardTensors) -> DecodeOutput:
-        """Run a pass whose ``input_ids`` are filled in and whose slots are in the table."""
-        count = tensors.input_ids.shape[0]
-        size = self._sizes[bisect.bisect_left(self._sizes, count)]
-        self._inputs.fill(tensors)
-        if count < min(size, self._used):
-            self._inputs.clear(count, min(size, self._used))
-        self._used = max(count, self._used if size < self._used else 0)
-        output = self._graphs[size].replay()
-        return DecodeOutput(hidden=output.hidden[:count], logits=output.logits[:count])
+    def replay(self, inputs: DecodeInputs) -> DecodeOutput:
+        """Run a planned pass."""
+        self._words[: inputs.words.shape[0]].copy_(inputs.words, non_blocking=True)
+        return self._graphs[inputs.size].replay().first(inputs.count)
 
     def _capture(self, size: int) -> Graph[DecodeOutput]:
-        runner, inputs = self._runner, self._inputs
+        runner = self._runner
+        tensors = DecodeTensors.of(self._words, size, self._planes)
+        tensors.pad(self._pad_row)
         longest = runner.req_to_token.shape[1]
         geometry = AttentionGeometry(
             mode=ForwardMode.DECODE,
             req_to_token=runner.req_to_token,
-            req_pool_indices=inputs.rows[:size],
-            seq_lens=inputs.seq_lens[:size],
-            prefix_lens=inputs.prefix_lens[:size],
+            req_pool_indices=tensors.rows,
+            seq_lens=tensors.seq_lens,
+            prefix_lens=tensors.prefix_lens,
             # A plan for the longest requests holds for all shorter ones: the feature "graphs" promises it.
             seq_lens_cpu=[longest] * size,
             prefix_lens_cpu=[longest - 1] * size,
             extend_lens_cpu=[1] * size,
-            out_cache_loc=inputs.out_cache_loc[:size],
+            out_cache_loc=tensors.out_cache_loc,
             page_size=runner.kv.page_size,
         )
         plan = runner.attention.plan(geometry)
         index = torch.arange(size, device=self._platform.device)
-        batch = ForwardBatch(
-            mode=ForwardMode.DECODE,
-            input_ids=inputs.input_ids[:size],
-            positions=inputs.positions[:, :size],
-            geometry=geometry,
-            attention=runner.attention,
-            attention_plan=plan,
-            kv=runner.kv,
-            logits_index=index,
-        )
 
         def decode() -> DecodeOutput:
+            input_ids = self._tokens.read(tensors.input_ids, tensors.rows)
+            runner.enter_slots(tensors.rows, tensors.prefix_lens, tensors.out_cache_loc)
             runner.attention.prepare(plan, geometry)
+            batch = ForwardBatch(
+                mode=ForwardMode.DECODE,
+                input_ids=input_ids,
+                positions=tensors.positions,
+                geometry=geometry,
+                attention=runner.attention,
+                attention_plan=plan,
+                kv=runner.kv,
+                logits_index=index,
+            )
             hidden = runner.model.forward(batch)
-            return DecodeOutput(hidden=hidden, logits=runner.compute_logits(hidden))
+            logits = runner.compute_logits(hidden)
+            best, token_ids = logits.max(dim=-1)
+            self._tokens.write(tensors.rows, token_ids)
+            return DecodeOutput(hidden=hidden, logits=logits, best=best, token_ids=token_ids, rows=tensors.rows)
 
         return self._platform.capture(decode)

@@ -42,6 +42,7 @@ from hookline.worker.memory import (
 )
 from hookline.worker.model_loader import weight_bytes
 from hookline.worker.model_runner import ModelRunner
+from hookline.worker.overlap import TokenTable
 from hookline.worker.pooling import RowPoolers
 from hookline.worker.profile import measure_activations
 from hookline.worker.sampling_rows import SamplingRows
@@ -258,12 +259,13 @@ class _Builder:
         rows = SamplingRows(
             num_rows, self._model_config.vocab_size, seed=self._config.execution.seed, processors=processors
         )
+        tokens = TokenTable(runner.req_to_token.shape[0], self._platform.device)
         captured: DecodeGraphs | None = None
         if graphs:
             planes = self._model_config.position_planes
-            captured = DecodeGraphs(runner, self._platform, graphs, position_planes=planes, pad_row=num_rows)
+            captured = DecodeGraphs(runner, tokens, self._platform, graphs, position_planes=planes)
         encoder = EncoderStore(model, self._platform, self._dtype)
-        return AutoregressiveRunner(runner, self._platform, queue, rows, RowPoolers(poolers), encoder, captured)
+        return AutoregressiveRunner(runner, self._platform, queue, rows, tokens, RowPoolers(poolers), encoder, captured)
 
     def _graph_sizes(self, max_running: int) -> list[int]:
         """Decode batch sizes to capture; none where there is nothing to capture with."""

@@ -28,7 +28,8 @@ class OutputHistory:
     def settle(self) -> None:
         """Append what was noted."""
         for output, readers in self._unread:
-            token_ids, num_new = output.token_ids.tolist(), output.num_new.tolist()
+            token_ids = output.token_ids.tolist()
+            num_new = None if output.num_new is None else output.num_new.tolist()
             for b, details in readers:
-                details.output_ids.extend(token_ids[b][: num_new[b]])
+                details.output_ids.extend(token_ids[b] if num_new is None else token_ids[b][: num_new[b]])
         self._unread.clear()

@@ -41,7 +41,11 @@ class ModelRunner:
 
     def write_table(self, tensors: ForwardTensors) -> None:
         """Enter the slots of a pass; before its forward."""
-        self.req_to_token[tensors.table_rows, tensors.table_cols] = tensors.table_slots.to(torch.int32)
+        self.enter_slots(tensors.table_rows, tensors.table_cols, tensors.table_slots)
+
+    def enter_slots(self, rows: torch.Tensor, cols: torch.Tensor, slots: torch.Tensor) -> None:
+        """Write ``slots`` [W] at (rows [W], cols [W]) of the table."""
+        self.req_to_token[rows, cols] = slots.to(torch.int32)
 
     def forward(
         self,

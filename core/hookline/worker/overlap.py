@@ -23,8 +23,19 @@ class TokenTable:
         """Set ``input_ids[index]`` [F] to the last tokens of ``rows`` [F], in place."""
         input_ids[index] = self._tokens[rows]
 
+    def read(self, input_ids: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """``input_ids`` [B], where those below zero are replaced by the last tokens of ``rows`` [B]."""
+        return torch.where(input_ids < 0, self._tokens[rows], input_ids)
+
+    def write(self, rows: torch.Tensor, token_ids: torch.Tensor) -> None:
+        """Keep ``token_ids`` [B] as the last tokens of ``rows`` [B]."""
+        self._tokens[rows] = token_ids
+
     def store(self, rows: torch.Tensor, output: StepOutput) -> None:
         """Keep the last new token of each of ``rows`` [B]; rows without a new one keep what they have."""
+        if output.num_new is None:
+            self.write(rows, output.token_ids[:, -1])
+            return
         last = (output.num_new - 1).clamp_(min=0)
         newest = output.token_ids.gather(1, last[:, None])[:, 0]
         self._tokens[rows] = torch.where(output.num_new > 0, newest, self._tokens[rows])

@@ -57,6 +57,8 @@ class SealedPack:
 
     def send(self) -> list[torch.Tensor]:
         """The arrays on the device, in the order of ``put``; views of one tensor. Runs in the work queue."""
+        if not self._layout:
+            return []
         words = self._buffer.to(self._device, non_blocking=True)
         tensors = []
         start = 0

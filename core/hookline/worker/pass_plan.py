@@ -10,6 +10,7 @@ import torch
 
 from hookline.batch.worker_batch import ModelWorkerBatch
 from hookline.platform import Platform
+from hookline.worker.decode_inputs import DecodeInputs
 from hookline.worker.forward_inputs import ForwardInputs
 from hookline.worker.logprobs import InputLogprobs, LogprobRows, plan_output
 from hookline.worker.packing import HostPack
@@ -25,12 +26,19 @@ class PassPlan:
     Updates ``rows``: given-back rows are released, (re)starting ones are set up.
     """
 
-    def __init__(self, batch: ModelWorkerBatch, rows: SamplingRows, platform: Platform) -> None:
+    def __init__(
+        self, batch: ModelWorkerBatch, rows: SamplingRows, platform: Platform, decode: DecodeInputs | None = None
+    ) -> None:
+        """``decode``: the pass is replayed with these inputs."""
         pack = HostPack()
         self.freed_rows = tuple(batch.freed_rows)
         self.penalty_start = _start_rows(batch, rows, pack)
-        self.inputs = ForwardInputs(batch, pack)
-        sampled = self.inputs.sampled
+        self.decode = decode
+        self.inputs = None if decode is not None else ForwardInputs(batch, pack)
+        found = decode or self.inputs
+        assert found is not None
+        #: [S] index into B of the requests that get a token.
+        self.sampled = sampled = found.sampled
         sampled_rows = batch.req_pool_indices[sampled]
         #: Index into B -> what is wrong with a request's settings.
         self.errors: dict[int, str] = {}
@@ -38,7 +46,8 @@ class PassPlan:
             for b, row in zip(sampled.tolist(), sampled_rows.tolist(), strict=True):
                 if row in rows.errors:
                     self.errors[b] = rows.errors[row]
-        self._num_new = pack.put(np.asarray(batch.samples, dtype=np.int64))
+        #: A replayed pass samples every request.
+        self._num_new = None if decode is not None else pack.put(np.asarray(batch.samples, dtype=np.int64))
         # Masks come in the order of ``constrained``; the sampler counts sampled rows only.
         constrained = np.searchsorted(sampled, np.asarray(batch.constrained, dtype=np.int64))
         self.sampling = SamplingPlan(rows, sampled_rows, batch.seq_lens[sampled], constrained, pack)
@@ -46,7 +55,7 @@ class PassPlan:
         self.input_logprobs: InputLogprobs | None = None
         if batch.logprobs is not None:
             self.output_logprobs = plan_output(batch.logprobs, sampled, pack)
-            self.input_logprobs = InputLogprobs.plan(batch.logprobs, self.inputs.starts, pack)
+            self.input_logprobs = InputLogprobs.plan(batch.logprobs, found.starts, pack)
         #: Places of embedding rows of media among the tokens, in the order of ``batch.media``.
         self.media_places: int | None = None
         if batch.media:
@@ -55,7 +64,8 @@ class PassPlan:
         self.sealed = pack.seal(platform)
 
     def num_new(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-        """[B] int64 on the device: one token for requests that are sampled."""
+        """[B] int64 on the device: one token for requests that are sampled. Not for passes that are replayed."""
+        assert self._num_new is not None
         return tensors[self._num_new]
 
 

@@ -84,6 +84,13 @@ class SamplingPlan:
         ]
         self._constrained = pack.put(constrained) if constrained.size else None
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether every row takes the token of its largest logit as the model gives them."""
+        return not self._processed and all(
+            part is None for part in (self._random, self._penalties, self._edits, self._constrained)
+        )
+
     def batch(self, tensors: Sequence[torch.Tensor]) -> SamplingBatch:
         """The settings on the device, from the tensors of the pack."""
         edits = None

@@ -21,7 +21,7 @@ from hookline.batch.forward_batch import EncoderRows
 from hookline.batch.worker_batch import ModelWorkerBatch
 from hookline.interfaces.worker import Step, StepResult
 from hookline.platform import Platform, Ticket, WorkQueue
-from hookline.worker.decode_graphs import DecodeGraphs
+from hookline.worker.decode_graphs import DecodeGraphs, DecodeOutput
 from hookline.worker.encoder_store import EncoderStore
 from hookline.worker.forward_inputs import ForwardTensors
 from hookline.worker.history import OutputHistory
@@ -31,7 +31,7 @@ from hookline.worker.overlap import TokenTable
 from hookline.worker.pass_plan import PassPlan
 from hookline.worker.penalties import PenaltyTable
 from hookline.worker.pooling import RowPoolers
-from hookline.worker.sampler import Sampler
+from hookline.worker.sampler import Sampled, Sampler
 from hookline.worker.sampling_rows import SamplingRows
 
 
@@ -41,8 +41,8 @@ class StepOutput:
 
     #: [B, K] int64; the first ``num_new`` of each row count.
     token_ids: torch.Tensor
-    #: [B] int64.
-    num_new: torch.Tensor
+    #: [B] int64; ``None``: all K of every row.
+    num_new: torch.Tensor | None = None
 
 
 class StepRunner(ABC):
@@ -66,6 +66,7 @@ class AutoregressiveRunner(StepRunner):
         platform: Platform,
         queue: WorkQueue,
         rows: SamplingRows,
+        tokens: TokenTable,
         poolers: RowPoolers,
         encoder: EncoderStore,
         graphs: DecodeGraphs | None = None,
@@ -77,7 +78,7 @@ class AutoregressiveRunner(StepRunner):
         self.poolers = poolers
         self.encoder = encoder
         self.graphs = graphs
-        self.tokens = TokenTable(model.req_to_token.shape[0], platform.device)
+        self.tokens = tokens
         self.penalties = PenaltyTable(rows.vocab_size, platform.device)
         self.sampler = Sampler(self.penalties, platform)
         self.history = OutputHistory()
@@ -121,11 +122,13 @@ class AutoregressiveStep:
         self.batch = batch
         self.is_sampled = not batch.constrained
         self._owner = owner
-        self._plan = PassPlan(batch, owner.rows, owner.platform)
+        decode = None if owner.graphs is None else owner.graphs.plan(batch)
+        self._plan = PassPlan(batch, owner.rows, owner.platform, decode)
         self._copies = _HostCopies(faults=self._plan.errors)
         #: Set by the forward half for the sampling half.
         self._tensors: Sequence[torch.Tensor] = ()
         self._forward: ForwardTensors | None = None
+        self._replayed: DecodeOutput | None = None
         self._logits: torch.Tensor | None = None
         self._logprobs: torch.Tensor | None = None
         self._failure: Exception | None = None
@@ -174,34 +177,34 @@ class AutoregressiveStep:
         tensors = self._tensors = plan.sealed.send()
         if plan.penalty_start is not None:
             plan.penalty_start.apply(owner.penalties, tensors)
-        forward = self._forward = plan.inputs.tensors(tensors)
-        if forward.future_index.numel():
-            owner.tokens.fill(forward.input_ids, forward.future_index, forward.future_rows)
-        owner.model.write_table(forward)
-        hidden_TH, logits_TV = self._run_model(forward)
+        hidden_TH, logits_SV = self._run_model()
         if batch.pooling is not None:
             self._pool(hidden_TH)
         if plan.input_logprobs is not None:
             found = plan.input_logprobs.compute(hidden_TH, owner.model.compute_logits, tensors)
             self._copies.input_logprobs = None if found is None else found.to_host(owner.platform)
-        if plan.inputs.sampled.size:
-            # A decode samples every row.
-            is_whole = plan.inputs.sampled.size == hidden_TH.shape[0]
-            if logits_TV is not None:
-                logits_SV = logits_TV if is_whole else logits_TV[forward.logits_index]
-            else:
-                logits_SV = owner.model.compute_logits(hidden_TH if is_whole else hidden_TH[forward.logits_index])
-            if plan.output_logprobs is not None:
-                self._logprobs = torch.log_softmax(logits_SV[plan.output_logprobs.index(tensors)], dim=-1)
-            self._logits = logits_SV
+        if plan.output_logprobs is not None and logits_SV is not None:
+            self._logprobs = torch.log_softmax(logits_SV[plan.output_logprobs.index(tensors)], dim=-1)
+        self._logits = logits_SV
 
-    def _run_model(self, forward: ForwardTensors) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Hidden states of all tokens, and their logits if they came along."""
-        owner, batch = self._owner, self.batch
-        if owner.graphs is not None and owner.graphs.fits(batch):
-            output = owner.graphs.replay(forward)
+    def _run_model(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Hidden states of all tokens, and the logits of the rows that are sampled, if there are any."""
+        owner, plan = self._owner, self._plan
+        if plan.decode is not None:
+            assert owner.graphs is not None
+            output = self._replayed = owner.graphs.replay(plan.decode)
             return output.hidden, output.logits
-        return owner.model.forward(batch, self._plan.inputs, forward, self._place_media()), None
+        assert plan.inputs is not None
+        forward = self._forward = plan.inputs.tensors(self._tensors)
+        if forward.future_index.numel():
+            owner.tokens.fill(forward.input_ids, forward.future_index, forward.future_rows)
+        owner.model.write_table(forward)
+        hidden_TH = owner.model.forward(self.batch, plan.inputs, forward, self._place_media())
+        if not plan.sampled.size:
+            return hidden_TH, None
+        # A decode samples every row.
+        is_whole = plan.sampled.size == hidden_TH.shape[0]
+        return hidden_TH, owner.model.compute_logits(hidden_TH if is_whole else hidden_TH[forward.logits_index])
 
     def _place_media(self) -> EncoderRows | None:
         place = self._plan.media_places
@@ -214,6 +217,7 @@ class AutoregressiveStep:
     def _pool(self, hidden_TH: torch.Tensor) -> None:
         owner, inputs, batch = self._owner, self._plan.inputs, self.batch
         assert batch.pooling is not None
+        assert inputs is not None
         pooled = owner.poolers.update(
             hidden_TH,
             batch.pooling,
@@ -226,51 +230,61 @@ class AutoregressiveStep:
         self._copies.faults.update(pooled.errors)
 
     def _sample(self, mask: npt.NDArray[np.int32] | None) -> None:
-        if self._logits is None or self._forward is None:
+        if self._logits is None:
             return
         owner, plan, copies = self._owner, self._plan, self._copies
         settings = plan.sampling.batch(self._tensors)
         if settings.processed:
             owner.history.settle()
-        sampled = owner.sampler.sample(self._logits, settings, mask)
+        if self._replayed is not None and plan.sampling.is_greedy:
+            sampled = Sampled(token_ids=self._replayed.token_ids, best=self._replayed.best)
+        else:
+            sampled = owner.sampler.sample(self._logits, settings, mask)
         self._logits = None
-        output = self._spread(sampled.token_ids, self._forward.sampled_index)
-        owner.tokens.store(self._forward.req_pool_indices, output)
-        index = plan.inputs.sampled
-        owner.history.note(output, [(int(index[s]), details) for s, details in settings.processed])
-        copies.faults.update({int(index[s]): error for s, error in sampled.errors.items()})
+        output = self._keep(sampled.token_ids)
+        owner.history.note(output, [(int(plan.sampled[s]), details) for s, details in settings.processed])
+        copies.faults.update({int(plan.sampled[s]): error for s, error in sampled.errors.items()})
         if plan.output_logprobs is not None and self._logprobs is not None:
             ids = sampled.token_ids[plan.output_logprobs.index(self._tensors)]
             found = plan.output_logprobs.gather(self._logprobs, ids, self._tensors)
             copies.output_logprobs = found.to_host(owner.platform)
             self._logprobs = None
         copies.token_ids = owner.platform.to_host(output.token_ids)
-        copies.num_new = owner.platform.to_host(output.num_new)
+        copies.num_new = None if output.num_new is None else owner.platform.to_host(output.num_new)
         copies.best = owner.platform.to_host(sampled.best)
 
-    def _spread(self, token_ids_S: torch.Tensor, index_S: torch.Tensor) -> StepOutput:
-        """[S] tokens as [B, 1]."""
-        num_new = self._plan.num_new(self._tensors)
+    def _keep(self, token_ids_S: torch.Tensor) -> StepOutput:
+        """Enter the tokens into the table, and give them as [B, 1]."""
+        owner, plan = self._owner, self._plan
+        if self._replayed is not None:
+            if not plan.sampling.is_greedy:
+                owner.tokens.write(self._replayed.rows, token_ids_S)
+            return StepOutput(token_ids=token_ids_S[:, None])
+        assert self._forward is not None
+        num_new = plan.num_new(self._tensors)
         if token_ids_S.shape[0] == num_new.shape[0]:
             token_ids = token_ids_S
         else:
             token_ids = torch.zeros_like(num_new)
-            token_ids[index_S] = token_ids_S
-        return StepOutput(token_ids=token_ids[:, None], num_new=num_new)
+            token_ids[self._forward.sampled_index] = token_ids_S
+        output = StepOutput(token_ids=token_ids[:, None], num_new=num_new)
+        owner.tokens.store(self._forward.req_pool_indices, output)
+        return output
 
     # --- after waiting ---
 
     def _assemble(self) -> StepResult:
         plan, copies, batch_size = self._plan, self._copies, self.batch.batch_size
         token_ids: list[list[int]] = [[] for _ in range(batch_size)]
-        if copies.token_ids is not None and copies.num_new is not None:
-            tokens, counts = copies.token_ids.tolist(), copies.num_new.tolist()
-            token_ids = [row[:count] for row, count in zip(tokens, counts, strict=True)]
+        if copies.token_ids is not None:
+            token_ids = copies.token_ids.tolist()
+            if copies.num_new is not None:
+                token_ids = [row[:count] for row, count in zip(token_ids, copies.num_new.tolist(), strict=True)]
         result = StepResult(token_ids=token_ids, faults=copies.faults, media_faults=copies.media_faults)
         if copies.best is not None:
             best_S = copies.best.numpy()
             for s in np.flatnonzero(~np.isfinite(best_S)).tolist():
-                result.faults.setdefault(int(plan.inputs.sampled[s]), _fault(float(best_S[s])))
+                result.faults.setdefault(int(plan.sampled[s]), _fault(float(best_S[s])))
         if plan.output_logprobs is not None and copies.output_logprobs is not None:
             result.output_logprobs = plan.output_logprobs.assemble(copies.output_logprobs, batch_size)
         if plan.input_logprobs is not None:
