@@ -88,7 +88,12 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         ),
         "ops": Family(
             kinds=("ops",),
-            modules=("hookline.interfaces.kernels", "hookline.layers.ops", "hookline.layers.batch_invariant"),
+            modules=(
+                "hookline.interfaces.kernels",
+                "hookline.layers.ops",
+                "hookline.layers.sampling",
+                "hookline.layers.batch_invariant",
+            ),
         ),
         "parsers": Family(
             kinds=("reasoning_parsers", "function_call_parsers"),

@@ -10,6 +10,7 @@ import torch
 
 from hookline.batch.worker_batch import SamplingRow
 from hookline.interfaces.logits import LogitsProcessor
+from hookline.layers.ops import Ops
 from hookline.platform import CpuPlatform
 from hookline.sampling_params import SamplingParams
 from hookline.worker.packing import HostPack
@@ -33,7 +34,7 @@ class SamplingHarness:
         self.platform = CpuPlatform(threads=1)
         self.rows = SamplingRows(num_rows, vocab_size, seed=seed, processors=processors)
         self.table = PenaltyTable(vocab_size, self.platform.device)
-        self.sampler = Sampler(self.table, self.platform)
+        self.sampler = Sampler(self.table, Ops())
         self.lengths: dict[int, int] = {}
 
     def start(
@@ -87,7 +88,8 @@ class SamplingHarness:
         bitmask: npt.NDArray[np.int32] | None = None,
     ) -> Sampled:
         """Sample a pass; ``logits`` [rows, V] are not changed."""
-        sampled = self.sampler.sample(logits.clone(), self.batch(rows, constrained), bitmask)
+        words = None if bitmask is None else torch.from_numpy(bitmask)
+        sampled = self.sampler.sample(logits.clone(), self.batch(rows, constrained), words)
         for row in rows:
             self.lengths[row] += 1
         return sampled

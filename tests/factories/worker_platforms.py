@@ -38,7 +38,7 @@ class ThreadQueue(WorkQueue):
 class LatePlatform(CpuPlatform):
     """Works like a GPU that is far behind: what is submitted runs only when somebody waits for it.
 
-    Values on it are not read during a pass, and it says how much memory a pass took.
+    It says how much memory a pass took.
     """
 
     reads_are_free = False

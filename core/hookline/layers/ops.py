@@ -7,6 +7,7 @@ faster ``rms_norm`` also speeds up a ``qk_norm_rope`` that nobody offers whole.
 
 Shape letters: T tokens, H hidden, O output features, I intermediate width, N heads (query heads, then
 key heads, then value heads where all three are meant), D head dimension, E experts, K experts per token.
+The ops between logits and tokens have letters of their own, in ``hookline.layers.sampling``.
 """
 
 from __future__ import annotations
@@ -20,11 +21,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hookline.errors import PluginError
+from hookline.layers import sampling
 from hookline.layers.batch_invariant import BATCH_INVARIANT_OPS
 
 F_co = TypeVar("F_co", bound=Callable[..., Any], covariant=True)
 
 QKV = tuple[Tensor, Tensor, Tensor]
+#: See ``hookline.layers.sampling.sample_tokens``.
+SampleTokens = Callable[
+    [Tensor, Tensor, Tensor | None, Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor, int], Tensor
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +301,10 @@ ADD_NORM_GATED: Op[Callable[[Tensor, Tensor | None, Tensor, float, Tensor], tupl
 )
 TOPK_SOFTMAX: Op[Callable[[Tensor, int, bool], tuple[Tensor, Tensor]]] = Op("topk_softmax", lambda ops: topk_softmax)
 FUSED_MOE: Op[Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]] = Op("fused_moe", _compose_fused_moe)
+ARGMAX: Op[Callable[[Tensor], tuple[Tensor, Tensor]]] = Op("argmax", lambda ops: sampling.argmax)
+LOG_SOFTMAX: Op[Callable[[Tensor], Tensor]] = Op("log_softmax", lambda ops: sampling.log_softmax)
+APPLY_BITMASK: Op[Callable[[Tensor, Tensor, Tensor], Tensor]] = Op("apply_bitmask", lambda ops: sampling.apply_bitmask)
+SAMPLE_TOKENS: Op[SampleTokens] = Op("sample_tokens", lambda ops: sampling.sample_tokens)
 
 #: Every op by name.
 OPS: Mapping[str, Op[Callable[..., Any]]] = {
@@ -313,5 +323,9 @@ OPS: Mapping[str, Op[Callable[..., Any]]] = {
         ADD_NORM_GATED,
         TOPK_SOFTMAX,
         FUSED_MOE,
+        ARGMAX,
+        LOG_SOFTMAX,
+        APPLY_BITMASK,
+        SAMPLE_TOKENS,
     )
 }

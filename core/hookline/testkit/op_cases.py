@@ -95,6 +95,51 @@ class Draw:
             chosen.to(self.device),
         )
 
+    def masks(self, num_rows: int, vocab_size: int, rows: list[int], *, padding: int = 0) -> tuple[Any, ...]:
+        """Arguments of ``apply_bitmask``: random masks, of which the first allows nothing."""
+        words = torch.randint(-(2**31), 2**31, (len(rows), -(-vocab_size // 32)), generator=self.generator)
+        words[:1] = 0
+        return (
+            self.randn(num_rows, vocab_size + padding)[:, :vocab_size],
+            torch.tensor(rows, dtype=torch.int64, device=self.device),
+            words.to(self.device, torch.int32),
+        )
+
+    def sampling(
+        self,
+        num_rows: int,
+        vocab_size: int,
+        *,
+        rows: list[int] | None = None,
+        top_k: list[int] | None = None,
+        top_p: list[float] | None = None,
+        min_p: list[float] | None = None,
+        scale: float = 3.0,
+        padding: int = 0,
+    ) -> tuple[Any, ...]:
+        """Arguments of ``sample_tokens``; filters are given for each drawn row."""
+        logits = self.randn(num_rows, vocab_size + padding, scale=scale)[:, :vocab_size]
+        count = num_rows if rows is None else len(rows)
+
+        def column(values: list[Any] | None, dtype: torch.dtype) -> Tensor | None:
+            return None if values is None else torch.tensor(values, dtype=dtype, device=self.device)
+
+        numbers = torch.rand(2, count, generator=self.generator, dtype=torch.float64).to(self.device)
+        finite = [k for k in top_k or [] if k < vocab_size]
+        is_open = any(p < 1 and (top_k is None or top_k[i] >= vocab_size) for i, p in enumerate(top_p or []))
+        best = logits.float().amax(-1) if vocab_size else logits.new_zeros(num_rows)
+        return (
+            logits,
+            best,
+            column(rows, torch.int64),
+            0.5 + numbers[0],
+            column(top_k, torch.int64),
+            column(top_p, torch.float64),
+            column(min_p, torch.float64),
+            numbers[1],
+            vocab_size if is_open else max(finite, default=0),
+        )
+
 
 #: Op -> name of the case -> its arguments.
 OP_CASES: Mapping[str, Mapping[str, Callable[[Draw], tuple[Any, ...]]]] = {
@@ -222,9 +267,48 @@ OP_CASES: Mapping[str, Mapping[str, Callable[[Draw], tuple[Any, ...]]]] = {
         "one token, no expert": lambda d: d.moe(1, ids=[[-1, -1]]),
         "no expert at all": lambda d: d.moe(3, ids=[[-1, -1]] * 3),
     },
+    "argmax": {
+        "no rows": lambda d: (d.randn(0, 40),),
+        "one row": lambda d: (d.randn(1, 5000),),
+        "odd sizes": lambda d: (d.randn(7, 33),),
+        "many rows": lambda d: (d.randn(70, 3000),),
+        "a view": lambda d: (d.randn(9, 70)[::2, 3:36],),
+        "equal ones": lambda d: (d.full(3, 2500, value=-1.5),),
+        "one token": lambda d: (d.randn(4, 1),),
+        "all forbidden": lambda d: (d.full(3, 50, value=float("-inf")),),
+    },
+    "log_softmax": {
+        "no rows": lambda d: (d.randn(0, 40),),
+        "one row": lambda d: (d.randn(1, 5000),),
+        "odd sizes": lambda d: (d.randn(7, 33, scale=5.0),),
+        "a view": lambda d: (d.randn(9, 70)[::2, 3:36],),
+        "far apart": lambda d: (d.randn(3, 4100, scale=300.0),),
+    },
+    "apply_bitmask": {
+        "no rows": lambda d: d.masks(3, 64, []),
+        "one row": lambda d: d.masks(1, 5000, [0]),
+        "odd sizes": lambda d: d.masks(7, 77, [5, 0, 3]),
+        "all rows": lambda d: d.masks(4, 64, [3, 2, 1, 0]),
+        "a view": lambda d: d.masks(5, 45, [4, 1], padding=19),
+    },
+    "sample_tokens": {
+        "no rows": lambda d: d.sampling(0, 40, top_k=[], top_p=[], min_p=[]),
+        "one row": lambda d: d.sampling(1, 5000, top_k=[40], top_p=[0.9]),
+        "odd sizes": lambda d: d.sampling(7, 33, top_k=[5, 33, 1, 2, 33, 33, 4], top_p=[1, 0.9, 1, 0.5, 1, 0.1, 0.7]),
+        "no filters": lambda d: d.sampling(9, 3000),
+        "top-k": lambda d: d.sampling(4, 3000, top_k=[1, 7, 3000, 2500]),
+        "top-p": lambda d: d.sampling(4, 3000, top_p=[0.2, 0.95, 1.0, 1e-9]),
+        "min-p": lambda d: d.sampling(4, 700, min_p=[0.0, 0.05, 0.5, 1.0]),
+        "flat rows": lambda d: d.sampling(3, 2100, top_p=[0.5, 0.9, 0.99], min_p=[0.0, 0.0, 0.9], scale=0.1),
+        "equal ones": lambda d: d.sampling(2, 600, top_k=[3, 600], top_p=[0.5, 0.3], scale=0.0),
+        "some rows": lambda d: d.sampling(9, 333, rows=[7, 0, 4], top_k=[9, 4, 333], min_p=[0.1, 0.0, 0.2]),
+        "a view": lambda d: d.sampling(5, 210, top_k=[9] * 5, padding=14),
+    },
 }
 
 #: Ops that may write into their arguments, as their references say.
-MAY_WRITE = frozenset({"fused_add_rms_norm", "rope_store", "qk_norm_rope_store", "add_norm_linear", "add_norm_gated"})
+MAY_WRITE = frozenset(
+    {"fused_add_rms_norm", "rope_store", "qk_norm_rope_store", "add_norm_linear", "add_norm_gated", "apply_bitmask"}
+)
 #: Op -> places of the arguments that it fills; they count as results.
 FILLS: Mapping[str, tuple[int, ...]] = {"rope_store": (5, 6), "qk_norm_rope_store": (7, 8)}

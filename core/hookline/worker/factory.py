@@ -99,6 +99,7 @@ class _Builder:
             max_context_len=config.model.max_model_len or self._model_config.context_len,
             page_size=page_size,
         )
+        self._ops = self._build_ops()
 
     def build(self, progress: Progress | None, timeline: Timeline) -> LocalWorker:
         """Everything, in the order in which memory must be taken."""
@@ -154,7 +155,7 @@ class _Builder:
         ctx = BuildContext(
             device=self._platform.device,
             dtype=self._dtype,
-            ops=self._build_ops(),
+            ops=self._ops,
             max_positions=self._sizes.max_context_len,
         )
         try:
@@ -265,7 +266,9 @@ class _Builder:
             planes = self._model_config.position_planes
             captured = DecodeGraphs(runner, tokens, self._platform, graphs, position_planes=planes)
         encoder = EncoderStore(model, self._platform, self._dtype)
-        return AutoregressiveRunner(runner, self._platform, queue, rows, tokens, RowPoolers(poolers), encoder, captured)
+        return AutoregressiveRunner(
+            runner, self._platform, queue, rows, tokens, RowPoolers(poolers), encoder, self._ops, captured
+        )
 
     def _graph_sizes(self, max_running: int) -> list[int]:
         """Decode batch sizes to capture; none where there is nothing to capture with."""

@@ -40,6 +40,15 @@ class KVPool:
         k_plane.index_copy_(0, loc, k)
         v_plane.index_copy_(0, loc, v)
 
+    def move(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
+        """Copy K and V of all layers from slots ``sources`` [T] to slots ``targets`` [T], which are all different.
+
+        As if everything were read before anything is written: a slot may be in both.
+        """
+        for planes in self._planes.values():
+            for plane in planes:
+                plane.index_copy_(0, targets, plane.index_select(0, sources))
+
     def allocate(self) -> None:
         """Take the memory, zeroed: a slot that was never written must not hold NaN, which masks do not hide."""
         slots = self.num_tokens + self.page_size

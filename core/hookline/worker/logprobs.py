@@ -165,7 +165,7 @@ class InputLogprobs:
     def compute(
         self,
         hidden_TH: torch.Tensor,
-        compute_logits: Callable[[torch.Tensor], torch.Tensor],
+        compute_logprobs: Callable[[torch.Tensor], torch.Tensor],
         tensors: Sequence[torch.Tensor],
     ) -> LogprobTensors | None:
         """Gathered for all rows, some rows at a time so that their logits need little memory; ``None`` if
@@ -174,7 +174,7 @@ class InputLogprobs:
         parts = []
         for start in range(0, index.shape[0], _BLOCK_ROWS):
             block = slice(start, start + _BLOCK_ROWS)
-            logprobs_NV = torch.log_softmax(compute_logits(hidden_TH[index[block]]), dim=-1)
+            logprobs_NV = compute_logprobs(hidden_TH[index[block]])
             parts.append(self._rows.gather(logprobs_NV, targets[block], tensors, block))
         return _join(parts) if parts else None
 

@@ -30,19 +30,16 @@ class RandomBatch:
     #: Index into S, or ``None`` when all rows are random.
     index: torch.Tensor | None
     temperature: torch.Tensor
-    #: V where off.
-    top_k: torch.Tensor
-    top_p: torch.Tensor
-    min_p: torch.Tensor
+    #: A filter is ``None`` where no row has it. Off for a row: V.
+    top_k: torch.Tensor | None
+    #: Off for a row: 1.0.
+    top_p: torch.Tensor | None
+    #: Off for a row: 0.0.
+    min_p: torch.Tensor | None
     #: In [0, 1), float64.
     uniform: torch.Tensor
-    #: On the host: whether any row has the filter, and the largest top_k in use.
-    needs_top_k: bool
-    needs_top_p: bool
-    needs_min_p: bool
-    max_top_k: int
-    #: Whether a row has top-p but no top-k, so that its candidates are not bounded.
-    has_open_top_p: bool
+    #: On the host: the largest top-k in use, or V if a row has top-p but no top-k.
+    num_candidates: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,15 +109,11 @@ class _RandomPlan:
 
     index: int | None
     temperature: int
-    top_k: int
-    top_p: int
-    min_p: int
+    top_k: int | None
+    top_p: int | None
+    min_p: int | None
     uniform: int
-    needs_top_k: bool
-    needs_top_p: bool
-    needs_min_p: bool
-    max_top_k: int
-    has_open_top_p: bool
+    num_candidates: int
 
     @staticmethod
     def pick(settings: SamplingRows, rows: IntArray, seq_lens: IntArray, pack: HostPack) -> _RandomPlan | None:
@@ -134,33 +127,26 @@ class _RandomPlan:
             rows, seq_lens = rows[chosen], seq_lens[chosen]
         top_k, top_p, min_p = settings.top_k[rows], settings.top_p[rows], settings.min_p[rows]
         has_top_k, has_top_p = top_k < settings.vocab_size, top_p < 1.0
+        is_open = bool((has_top_p & ~has_top_k).any())
         return _RandomPlan(
             index=index,
             temperature=pack.put(settings.temperature[rows]),
-            top_k=pack.put(top_k),
-            top_p=pack.put(top_p),
-            min_p=pack.put(min_p),
+            top_k=pack.put(top_k) if has_top_k.any() else None,
+            top_p=pack.put(top_p) if has_top_p.any() else None,
+            min_p=pack.put(min_p) if (min_p > 0.0).any() else None,
             uniform=pack.put(uniforms(settings.key[rows], seq_lens)),
-            needs_top_k=bool(has_top_k.any()),
-            needs_top_p=bool(has_top_p.any()),
-            needs_min_p=bool((min_p > 0.0).any()),
-            max_top_k=int(top_k[has_top_k].max(initial=0)),
-            has_open_top_p=bool((has_top_p & ~has_top_k).any()),
+            num_candidates=settings.vocab_size if is_open else int(top_k[has_top_k].max(initial=0)),
         )
 
     def batch(self, tensors: Sequence[torch.Tensor]) -> RandomBatch:
         return RandomBatch(
             index=None if self.index is None else tensors[self.index],
             temperature=tensors[self.temperature],
-            top_k=tensors[self.top_k],
-            top_p=tensors[self.top_p],
-            min_p=tensors[self.min_p],
+            top_k=None if self.top_k is None else tensors[self.top_k],
+            top_p=None if self.top_p is None else tensors[self.top_p],
+            min_p=None if self.min_p is None else tensors[self.min_p],
             uniform=tensors[self.uniform],
-            needs_top_k=self.needs_top_k,
-            needs_top_p=self.needs_top_p,
-            needs_min_p=self.needs_min_p,
-            max_top_k=self.max_top_k,
-            has_open_top_p=self.has_open_top_p,
+            num_candidates=self.num_candidates,
         )
 
 

@@ -20,6 +20,7 @@ import torch
 from hookline.batch.forward_batch import EncoderRows
 from hookline.batch.worker_batch import ModelWorkerBatch
 from hookline.interfaces.worker import Step, StepResult
+from hookline.layers.ops import LOG_SOFTMAX, Ops
 from hookline.platform import Platform, Ticket, WorkQueue
 from hookline.worker.decode_graphs import DecodeGraphs, DecodeOutput
 from hookline.worker.encoder_store import EncoderStore
@@ -69,6 +70,7 @@ class AutoregressiveRunner(StepRunner):
         tokens: TokenTable,
         poolers: RowPoolers,
         encoder: EncoderStore,
+        ops: Ops,
         graphs: DecodeGraphs | None = None,
     ) -> None:
         self.model = model
@@ -80,7 +82,8 @@ class AutoregressiveRunner(StepRunner):
         self.graphs = graphs
         self.tokens = tokens
         self.penalties = PenaltyTable(rows.vocab_size, platform.device)
-        self.sampler = Sampler(self.penalties, platform)
+        self.sampler = Sampler(self.penalties, ops)
+        self.log_softmax = ops.request(LOG_SOFTMAX)
         self.history = OutputHistory()
         self._last: AutoregressiveStep | None = None
 
@@ -91,6 +94,10 @@ class AutoregressiveRunner(StepRunner):
             )
         self._last = AutoregressiveStep(self, batch)
         return self._last
+
+    def compute_logprobs(self, hidden_NH: torch.Tensor) -> torch.Tensor:
+        """[N, V] log-probabilities of rows of the hidden states."""
+        return self.log_softmax(self.model.compute_logits(hidden_NH))
 
     def prepare(self) -> None:
         if self.graphs is not None:
@@ -141,8 +148,9 @@ class AutoregressiveStep:
         if bitmask_BW is None or bitmask_BW.shape[0] != len(self.batch.constrained):
             raise ValueError(f"pass {self.batch.step} needs a mask for each of {len(self.batch.constrained)} requests")
         self.is_sampled = True
-        # The caller fills the same array for its next pass.
-        mask = bitmask_BW.copy()
+        # Copied: the caller fills the same array for its next pass.
+        mask = self._owner.platform.host_buffer(bitmask_BW.shape, torch.int32)
+        np.copyto(mask.numpy(), bitmask_BW)
         self._ticket = self._owner.queue.submit(lambda: self._run_sampling(mask))
 
     def result(self) -> StepResult:
@@ -164,7 +172,7 @@ class AutoregressiveStep:
             self._failure = exc
             raise
 
-    def _run_sampling(self, mask: npt.NDArray[np.int32]) -> None:
+    def _run_sampling(self, mask: torch.Tensor) -> None:
         if self._failure is not None:
             raise self._failure
         with torch.inference_mode():
@@ -181,10 +189,10 @@ class AutoregressiveStep:
         if batch.pooling is not None:
             self._pool(hidden_TH)
         if plan.input_logprobs is not None:
-            found = plan.input_logprobs.compute(hidden_TH, owner.model.compute_logits, tensors)
+            found = plan.input_logprobs.compute(hidden_TH, owner.compute_logprobs, tensors)
             self._copies.input_logprobs = None if found is None else found.to_host(owner.platform)
         if plan.output_logprobs is not None and logits_SV is not None:
-            self._logprobs = torch.log_softmax(logits_SV[plan.output_logprobs.index(tensors)], dim=-1)
+            self._logprobs = owner.log_softmax(logits_SV[plan.output_logprobs.index(tensors)])
         self._logits = logits_SV
 
     def _run_model(self) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -34,10 +34,14 @@ def hookline_ops() -> list[OpSetSpec]:
                     "add_norm_gated",
                     "topk_softmax",
                     "fused_moe",
+                    "argmax",
+                    "log_softmax",
+                    "apply_bitmask",
+                    "sample_tokens",
                 }
             ),
             priority=10,
-            summary="Triton kernels: fused norms, rotation, routing and experts",
+            summary="Triton kernels: fused norms, rotation, routing, experts and sampling",
         ),
         OpSetSpec(
             name="torch",

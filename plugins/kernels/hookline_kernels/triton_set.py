@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from hookline_kernels.triton_dense.products import add_norm_gated, add_norm_linear, linear
+from hookline_kernels.triton_draw.sample import sample_tokens
 from hookline_kernels.triton_moe.experts import fused_moe
 from hookline_kernels.triton_ops.rows import (
     fused_add_rms_norm,
@@ -19,6 +20,7 @@ from hookline_kernels.triton_ops.rows import (
     silu_and_mul,
     topk_softmax,
 )
+from hookline_kernels.triton_sampling.rows import apply_bitmask, argmax, log_softmax
 
 
 def triton_ops(device: torch.device, dtype: torch.dtype, options: Any) -> Mapping[str, Callable[..., Any]]:
@@ -36,4 +38,8 @@ def triton_ops(device: torch.device, dtype: torch.dtype, options: Any) -> Mappin
         "qk_norm_rope": qk_norm_rope,
         "topk_softmax": topk_softmax,
         "fused_moe": fused_moe,
+        "argmax": argmax,
+        "log_softmax": log_softmax,
+        "apply_bitmask": apply_bitmask,
+        "sample_tokens": sample_tokens,
     }
