@@ -19,6 +19,7 @@ from hookline.layers.logits import LMHead
 from hookline.layers.moe import MoE, MoEMethod, MoEShape, UnquantizedMoE
 from hookline.layers.norm import RMSNorm
 from hookline.layers.normed_linear import NormedLinear
+from hookline.layers.normed_moe import NormedMoE
 from hookline.layers.ops import Ops
 from hookline.layers.parameters import Parameter, Part, Split, whole
 from hookline.layers.rotary import RotaryEmbedding
@@ -162,6 +163,12 @@ class BuildContext:
         )
         parameters = self._keep(self._moe_method.parameters(shape, self.dtype, self.device))
         layer = MoE(shape, self._moe_method, parameters, gate, top_k, renormalize, self.ops)
+        self._bindings.append(lambda lora: layer.bind(self.ops))
+        return layer
+
+    def normed_moe(self, norm: RMSNorm, moe: MoE) -> NormedMoE:
+        """``moe`` over ``norm`` of the residual stream."""
+        layer = NormedMoE(norm, moe)
         self._bindings.append(lambda lora: layer.bind(self.ops))
         return layer
 

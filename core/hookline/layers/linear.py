@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hookline.layers.ops import ADD_NORM_GATED, ADD_NORM_LINEAR, LINEAR, Ops
+from hookline.layers.ops import ADD_NORM_GATED, ADD_NORM_LINEAR, ADD_NORM_ROUTE, LINEAR, Ops
 from hookline.layers.parameters import Parameter, Part, Split, fused
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Applies a projection to x [T, I]: [T, O].
 Projection = Callable[[Tensor], Tensor]
+#: Applies norm and router to (x [T, I], residual [T, I] or None): see ``ADD_NORM_ROUTE``.
+NormedRouter = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor, Tensor, Tensor]]
 #: Applies norm and projection to (x [T, I], residual [T, I] or None): ([T, O], their sum [T, I]).
 NormedProjection = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
@@ -72,6 +74,19 @@ class LinearMethod(ABC):
         """
         return None
 
+    def bind_router(
+        self,
+        shape: LinearShape,
+        parameters: list[Parameter],
+        norm_I: Tensor,
+        eps: float,
+        top_k: int,
+        renormalize: bool,
+        ops: Ops,
+    ) -> NormedRouter | None:
+        """As ``bind_normed`` for the router of experts, with the choice of experts behind it."""
+        return None
+
 
 class UnquantizedLinear(LinearMethod):
     """Weights in the compute dtype: weight [O, I] and, if asked, bias [O]."""
@@ -116,6 +131,21 @@ class UnquantizedLinear(LinearMethod):
         gated = ops.request(ADD_NORM_GATED)
         return lambda x, residual: gated(x, residual, norm_I, eps, weight_OI)
 
+    def bind_router(
+        self,
+        shape: LinearShape,
+        parameters: list[Parameter],
+        norm_I: Tensor,
+        eps: float,
+        top_k: int,
+        renormalize: bool,
+        ops: Ops,
+    ) -> NormedRouter | None:
+        if shape.bias:
+            return None
+        weight_OI, route = parameters[0].data, ops.request(ADD_NORM_ROUTE)
+        return lambda x, residual: route(x, residual, norm_I, eps, weight_OI, top_k, renormalize)
+
 
 class Linear:
     """A linear layer with a slot for LoRA deltas. Made by ``BuildContext``, usable after ``bind``.
@@ -154,6 +184,10 @@ class Linear:
     def bind_normed(self, norm_I: Tensor, eps: float, gate: str | None, ops: Ops) -> NormedProjection | None:
         """See ``LinearMethod.bind_normed``."""
         return self.method.bind_normed(self.shape, self._parameters, norm_I, eps, gate, ops)
+
+    def bind_router(self, norm_I: Tensor, eps: float, top_k: int, renormalize: bool, ops: Ops) -> NormedRouter | None:
+        """See ``LinearMethod.bind_router``."""
+        return self.method.bind_router(self.shape, self._parameters, norm_I, eps, top_k, renormalize, ops)
 
     def _unbound(self, x: Tensor, lora: object | None) -> Tensor:
         raise RuntimeError(f"{self.shape.path} was used before BuildContext.finalize()")

@@ -106,7 +106,7 @@ def _separate_form(shape: MoEShape, names: tuple[str, ...], piece_shape: tuple[i
 class MoE:
     """A sparse MLP: each token visits the ``top_k`` experts that the router prefers."""
 
-    __slots__ = ("_experts", "_parameters", "_route", "_top_k", "method", "renormalize", "router", "shape")
+    __slots__ = ("_experts", "_parameters", "_route", "method", "renormalize", "router", "shape", "top_k")
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class MoE:
         self.router = router
         self.renormalize = renormalize
         self._parameters = parameters
-        self._top_k = top_k
+        self.top_k = top_k
         self._route = ops.request(TOPK_SOFTMAX)
         self._experts: Experts = self._unbound
 
@@ -133,7 +133,11 @@ class MoE:
 
     def forward(self, x_TH: Tensor, lora: object | None) -> Tensor:
         """[T, H]. LoRA deltas reach the router only; experts have no slot for them."""
-        weights_TK, ids_TK = self._route(self.router.forward(x_TH, lora), self._top_k, self.renormalize)
+        weights_TK, ids_TK = self._route(self.router.forward(x_TH, lora), self.top_k, self.renormalize)
+        return self._experts(x_TH, weights_TK, ids_TK)
+
+    def apply(self, x_TH: Tensor, weights_TK: Tensor, ids_TK: Tensor) -> Tensor:
+        """[T, H]: the experts alone, for tokens that are routed already."""
         return self._experts(x_TH, weights_TK, ids_TK)
 
     def _unbound(self, x: Tensor, weights: Tensor, ids: Tensor) -> Tensor:

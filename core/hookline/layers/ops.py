@@ -241,6 +241,31 @@ def _compose_add_norm_gated(
     return add_norm_gated
 
 
+def _compose_add_norm_route(
+    ops: Ops,
+) -> Callable[[Tensor, Tensor | None, Tensor, float, Tensor, int, bool], tuple[Tensor, Tensor, Tensor, Tensor]]:
+    add_norm, project, route = _compose_add_norm(ops), ops.request(LINEAR), ops.request(TOPK_SOFTMAX)
+
+    def add_norm_route(
+        x_TH: Tensor,
+        residual_TH: Tensor | None,
+        norm_H: Tensor,
+        eps: float,
+        router_EH: Tensor,
+        top_k: int,
+        renormalize: bool,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(norm(x + residual), x + residual, weights [T, K], ids [T, K]): what experts need, routed by the normed.
+
+        The last two as ``topk_softmax`` gives them. Arguments as in ``add_norm_linear``.
+        """
+        normed, total = add_norm(x_TH, residual_TH, norm_H, eps)
+        weights_TK, ids_TK = route(project(normed, router_EH, None), top_k, renormalize)
+        return normed, total, weights_TK, ids_TK
+
+    return add_norm_route
+
+
 def _compose_add_norm(ops: Ops) -> Callable[[Tensor, Tensor | None, Tensor, float], tuple[Tensor, Tensor]]:
     norm, fused = ops.request(RMS_NORM), ops.request(FUSED_ADD_RMS_NORM)
 
@@ -299,6 +324,9 @@ ADD_NORM_LINEAR: Op[Callable[[Tensor, Tensor | None, Tensor, float, Tensor, Tens
 ADD_NORM_GATED: Op[Callable[[Tensor, Tensor | None, Tensor, float, Tensor], tuple[Tensor, Tensor]]] = Op(
     "add_norm_gated", _compose_add_norm_gated
 )
+ADD_NORM_ROUTE: Op[
+    Callable[[Tensor, Tensor | None, Tensor, float, Tensor, int, bool], tuple[Tensor, Tensor, Tensor, Tensor]]
+] = Op("add_norm_route", _compose_add_norm_route)
 TOPK_SOFTMAX: Op[Callable[[Tensor, int, bool], tuple[Tensor, Tensor]]] = Op("topk_softmax", lambda ops: topk_softmax)
 FUSED_MOE: Op[Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]] = Op("fused_moe", _compose_fused_moe)
 ARGMAX: Op[Callable[[Tensor], tuple[Tensor, Tensor]]] = Op("argmax", lambda ops: sampling.argmax)
@@ -321,6 +349,7 @@ OPS: Mapping[str, Op[Callable[..., Any]]] = {
         QK_NORM_ROPE_STORE,
         ADD_NORM_LINEAR,
         ADD_NORM_GATED,
+        ADD_NORM_ROUTE,
         TOPK_SOFTMAX,
         FUSED_MOE,
         ARGMAX,

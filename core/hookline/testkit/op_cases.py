@@ -70,6 +70,15 @@ class Draw:
         x, residual = (self.randn(num_tokens, hidden + padding)[:, :hidden] for _ in range(2))
         return x, residual, self.randn(hidden), EPS, *weights
 
+    def add_norm_route(
+        self, num_tokens: int, *, experts: int = 6, hidden: int = 32, top_k: int = 2, padding: int = 0
+    ) -> tuple[Any, ...]:
+        """Arguments of ``add_norm_route``. Logits of a token differ by powers of two: rounding changes no choice."""
+        direction = self.randn(hidden, scale=hidden**-0.5)
+        signs = torch.tensor([1.0, -1.0], dtype=self.dtype, device=self.device)
+        rows = [direction * signs[expert % 2] * 2.0 ** -(expert // 2) for expert in range(experts)]
+        return *self.add_norm(num_tokens, hidden, torch.stack(rows), padding=padding), top_k, True
+
     def moe(
         self,
         num_tokens: int,
@@ -252,6 +261,15 @@ OP_CASES: Mapping[str, Mapping[str, Callable[[Draw], tuple[Any, ...]]]] = {
         # The best alone: all others are zero, and which of them comes next is left open.
         "exponentials beyond float32": lambda d: (d.logits(5, 16, step=256.0), 1, False),
     },
+    "add_norm_route": {
+        "no tokens": lambda d: d.add_norm_route(0),
+        "one token": lambda d: d.add_norm_route(1),
+        "odd sizes": lambda d: d.add_norm_route(5, experts=7, hidden=33, top_k=3),
+        "many tokens": lambda d: d.add_norm_route(70),
+        "a view": lambda d: d.add_norm_route(3, padding=3),
+        "no residual": lambda d: tuple(None if place == 1 else one for place, one in enumerate(d.add_norm_route(3))),
+        "weights are shares of all experts": lambda d: (*d.add_norm_route(3)[:-1], False),
+    },
     "fused_moe": {
         "no tokens": lambda d: d.moe(0),
         "one token": lambda d: d.moe(1),
@@ -308,7 +326,15 @@ OP_CASES: Mapping[str, Mapping[str, Callable[[Draw], tuple[Any, ...]]]] = {
 
 #: Ops that may write into their arguments, as their references say.
 MAY_WRITE = frozenset(
-    {"fused_add_rms_norm", "rope_store", "qk_norm_rope_store", "add_norm_linear", "add_norm_gated", "apply_bitmask"}
+    {
+        "fused_add_rms_norm",
+        "rope_store",
+        "qk_norm_rope_store",
+        "add_norm_linear",
+        "add_norm_gated",
+        "add_norm_route",
+        "apply_bitmask",
+    }
 )
 #: Op -> places of the arguments that it fills; they count as results.
 FILLS: Mapping[str, tuple[int, ...]] = {"rope_store": (5, 6), "qk_norm_rope_store": (7, 8)}

@@ -33,6 +33,7 @@ def hookline_ops() -> list[OpSetSpec]:
                     "add_norm_linear",
                     "add_norm_gated",
                     "topk_softmax",
+                    "add_norm_route",
                     "fused_moe",
                     "argmax",
                     "log_softmax",

@@ -10,6 +10,7 @@ import torch
 from hookline_kernels.triton_dense.products import add_norm_gated, add_norm_linear, linear
 from hookline_kernels.triton_draw.sample import sample_tokens
 from hookline_kernels.triton_moe.experts import fused_moe
+from hookline_kernels.triton_moe.routing import add_norm_route, topk_softmax
 from hookline_kernels.triton_ops.rows import (
     fused_add_rms_norm,
     qk_norm_rope,
@@ -18,7 +19,6 @@ from hookline_kernels.triton_ops.rows import (
     rope_qkv,
     rope_store,
     silu_and_mul,
-    topk_softmax,
 )
 from hookline_kernels.triton_sampling.rows import apply_bitmask, argmax, log_softmax
 
@@ -37,6 +37,7 @@ def triton_ops(device: torch.device, dtype: torch.dtype, options: Any) -> Mappin
         "rope_qkv": rope_qkv,
         "qk_norm_rope": qk_norm_rope,
         "topk_softmax": topk_softmax,
+        "add_norm_route": add_norm_route,
         "fused_moe": fused_moe,
         "argmax": argmax,
         "log_softmax": log_softmax,

@@ -9,24 +9,9 @@ from hookline_models.decoder import MLP, DecoderLayer, DecoderModel, GatedMLP, m
 from hookline_models.qwen3 import Qwen3Attention
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from hookline.config.model_config import ModelConfig
     from hookline.layers.build import BuildContext
-    from hookline.layers.moe import MoE
     from hookline.layers.norm import RMSNorm
-
-
-class SparseMLP:
-    """A norm, then experts."""
-
-    def __init__(self, norm: RMSNorm, experts: MoE) -> None:
-        self.norm = norm
-        self.experts = experts
-
-    def forward(self, x_TH: Tensor, residual_TH: Tensor, lora: object | None) -> tuple[Tensor, Tensor]:
-        x_TH, residual_TH = self.norm.add(x_TH, residual_TH)
-        return self.experts.forward(x_TH, lora), residual_TH
 
 
 class Qwen3MoeForCausalLM(DecoderModel):
@@ -52,7 +37,7 @@ class Qwen3MoeForCausalLM(DecoderModel):
             top_k=moe.top_k,
             renormalize=self.renormalizes(config),
         )
-        return SparseMLP(norm, experts)
+        return ctx.normed_moe(norm, experts)
 
     def renormalizes(self, config: ModelConfig) -> bool:
         """Whether the weights of a token's experts are divided by their sum."""

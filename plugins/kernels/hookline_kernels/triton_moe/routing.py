@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import triton
 from torch import Tensor
+from torch.nn import functional as F
 
 from hookline_kernels.triton_moe.kernels import route_kernel, topk_kernel
 from hookline_kernels.triton_moe.launching import launch_options
@@ -12,6 +13,8 @@ from hookline_kernels.triton_ops import rows
 
 #: With more tokens or experts than these, comparing every pair of experts is more work than it saves time.
 _FEW_TOKENS, _FEW_EXPERTS = 64, 256
+#: Tokens up to which each norms itself beside its router rows; more share a matrix product.
+_MOST_ROUTED = 16
 #: Experts whose logits one program computes.
 _ROUTER_ROWS = 4
 
@@ -25,15 +28,19 @@ def add_norm_route(
     top_k: int,
     renormalize: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(norm(x + residual) [T, H], x + residual [T, H], weights [T, K] float32, ids [T, K] int64) for few tokens.
-
-    ``router_EH`` is contiguous. Without ``residual_TH`` the sum is ``x_TH`` itself.
-    """
+    """See ``hookline.layers.ops``: norm, router and choice of experts. The logits of few tokens are float32."""
+    if x_TH.shape[0] > _MOST_ROUTED:
+        if residual_TH is None:
+            normed_TH, total_TH = rows.rms_norm(x_TH, norm_H, eps), x_TH
+        else:
+            normed_TH, total_TH = rows.fused_add_rms_norm(x_TH, residual_TH, norm_H, eps)
+        weights_TK, ids_TK = topk_softmax(F.linear(normed_TH, router_EH), top_k, renormalize)
+        return normed_TH, total_TH, weights_TK, ids_TK
     (tokens, hidden), experts, device = x_TH.shape, router_EH.shape[0], x_TH.device
     x_TH = x_TH if x_TH.stride(-1) == 1 else x_TH.contiguous()
     normed_TH = torch.empty(tokens, hidden, dtype=x_TH.dtype, device=device)
     total_TH = x_TH if residual_TH is None else torch.empty_like(normed_TH)
-    logits_TE = torch.empty(tokens, experts, dtype=x_TH.dtype, device=device)
+    logits_TE = torch.empty(tokens, experts, dtype=torch.float32, device=device)
     residual = x_TH if residual_TH is None else residual_TH if residual_TH.stride(-1) == 1 else residual_TH.contiguous()
     block_e = min(_ROUTER_ROWS, triton.next_power_of_2(experts))
     if tokens:
