@@ -123,8 +123,23 @@ def row_cases(found: Registered) -> Iterator[Case]:
 def moe_cases(found: Registered) -> Iterator[Case]:
     """Qwen3-30B-A3B: 128 experts of 768, 8 a token, hidden 2,048."""
     experts, width, hidden, top_k = 128, 768, 2048, 8
+    for tokens in (1, 16, 256):
+        routers = [randn(experts, hidden, scale=hidden**-0.5) for _ in range(64)]
+        norm = randn(hidden)
+        yield Case(
+            name=f"add_norm_route {tokens} tokens",
+            sets=[
+                (randn(tokens, hidden), randn(tokens, hidden), norm, 1e-6, router, top_k, True) for router in routers
+            ],
+            ours=found.triton["add_norm_route"],
+            theirs=found.reference["add_norm_route"],
+            exact=lambda x, r, w, eps, router, k, renormalize: found.reference["add_norm_route"](
+                x.float(), r.float(), w.float(), eps, router.float(), k, renormalize
+            ),
+            num_bytes=experts * hidden * 2 + 4 * tokens * hidden * 2,
+        )
     w13, w2 = randn(experts, 2 * width, hidden, scale=hidden**-0.5), randn(experts, hidden, width, scale=width**-0.5)
-    for tokens in (1, 2, 4, 8, 16, 64, 256, 2048, 8192):
+    for tokens in (1, 2, 4, 8, 16, 64, 256, 2048, 8192, 16384):
         sets = []
         for _ in range(8):
             weights, ids = found.reference["topk_softmax"](randn(tokens, experts), top_k, True)
