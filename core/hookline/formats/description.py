@@ -124,6 +124,11 @@ class WrittenCalls:
     text_open: str = ""
     value_open: str = ""
     value_close: str = ""
+    #: What begins calls in the midst of text and nothing else. Empty: the first word of what stands before the
+    #: first name. ``None``: that may begin other text too; then only with the name of a function it begins a call.
+    trigger: str | None = ""
+    #: Whether the model's turn ends behind one call.
+    is_single: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,13 +9,15 @@ from hookline.formats.calls import CallReader
 from hookline.formats.description import CallFormat, ReasoningFormat
 from hookline.formats.markers import Markers
 from hookline.formats.tape import SPACE
-from hookline.formats.wire import required_calls
+from hookline.formats.wire import MAX_CALLS, required_calls, triggered_calls
 from hookline.interfaces.parsers import (
     FunctionCallDelta,
     FunctionCallParser,
     ReasoningContext,
     ReasoningDelta,
     ReasoningParser,
+    ReasoningSpan,
+    SpanState,
     UnknownFunctions,
 )
 
@@ -38,8 +40,12 @@ class DescribedCallParser(FunctionCallParser):
         self._reader = CallReader(self.form, tools, keeps_unknown=unknown_functions == "call")
 
     @classmethod
-    def required_calls(cls, tools: Sequence[Mapping[str, Any]], *, parallel: bool = True) -> Mapping[str, Any]:
-        return required_calls(cls.form.written, tools, parallel=parallel)
+    def required_calls(cls, tools: Sequence[Mapping[str, Any]], *, max_calls: int = MAX_CALLS) -> Mapping[str, Any]:
+        return required_calls(cls.form.written, tools, max_calls=max_calls)
+
+    @classmethod
+    def triggered_calls(cls, tools: Sequence[Mapping[str, Any]], *, max_calls: int = MAX_CALLS) -> Mapping[str, Any]:
+        return triggered_calls(cls.form.written, tools, max_calls=max_calls)
 
     def feed(self, text: str) -> FunctionCallDelta:
         self._reader.feed(text)
@@ -69,7 +75,9 @@ class DescribedReasoningParser(ReasoningParser):
         form = self.form
         self._markers = Markers(form.open, form.close, *form.ends_before)
         tail = context.prompt_tail.rstrip(SPACE)
-        self._is_reasoning = tail.endswith(form.open) or (form.starts_open and not tail.endswith(form.close))
+        self._is_closed = tail.endswith(form.close)
+        self._is_reasoning = tail.endswith(form.open) or (form.starts_open and not self._is_closed)
+        self._begins_inside = self._is_reasoning
         #: Text that may be the start of a marker.
         self._held = ""
         #: White space that is given only if text of the same kind follows.
@@ -80,6 +88,11 @@ class DescribedReasoningParser(ReasoningParser):
         self._has_content = False
         self._reasoning: list[str] = []
         self._content: list[str] = []
+
+    def span(self) -> ReasoningSpan:
+        form = self.form
+        state: SpanState = "open" if self._begins_inside else "closed" if self._is_closed else "possible"
+        return ReasoningSpan(open=form.open, close=form.close, state=state, exits=tuple(form.ends_before))
 
     def feed(self, text: str) -> ReasoningDelta:
         rest = self._held + text

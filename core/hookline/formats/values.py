@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hookline.formats.schemas import follow
 from hookline.text.json_stream import JsonValueScanner
 
 #: Names of JSON types, as schemas have them.
@@ -16,7 +17,7 @@ _NOT_TEXT: Types = frozenset({"null", "boolean", "integer", "number", "array", "
 _WORDS = {"true": "boolean", "false": "boolean", "null": "null"}
 #: Templates that print values with Python's ``str`` write these.
 _PYTHON_WORDS = {"True": "true", "False": "false", "None": "null"}
-#: References and combinations that are followed inside of each other.
+#: Combinations that are followed inside of each other.
 _MAX_DEPTH = 32
 
 
@@ -37,11 +38,11 @@ class ToolTypes:
     def of(self, name: str, key: str) -> Types | None:
         """Types of one argument; ``None`` if the schema does not say."""
         root = self._schemas.get(name)
-        schema = _follow(root, root)
+        schema = follow(root, root)
         properties = schema.get("properties")
         if isinstance(properties, Mapping) and key in properties:
-            return _types(properties[key], root, _MAX_DEPTH)
-        return _types(schema.get("additionalProperties"), root, _MAX_DEPTH)
+            return types_of(properties[key], root)
+        return types_of(schema.get("additionalProperties"), root)
 
 
 def json_of(text: str, types: Types | None) -> str:
@@ -101,23 +102,13 @@ def _raw_json(text: str) -> str | None:
     return "".join(piece.raw for piece in pieces) if scanner.status == "done" and read == len(text) else None
 
 
-def _follow(schema: Any, root: Any) -> Mapping[str, Any]:
-    """The schema behind references into its own document; {} if there is none."""
-    for _ in range(_MAX_DEPTH):
-        if not isinstance(schema, Mapping):
-            return {}
-        reference = schema.get("$ref")
-        if not isinstance(reference, str):
-            return schema
-        schema = root if reference.startswith("#") else None
-        for part in reference.lstrip("#").split("/")[1:]:
-            part = part.replace("~1", "/").replace("~0", "~")
-            schema = schema.get(part) if isinstance(schema, Mapping) else None
-    return {}
+def types_of(schema: Any, root: Any) -> Types | None:
+    """The types that a schema, a part of ``root``, allows; ``None`` if it does not say."""
+    return _types(schema, root, _MAX_DEPTH)
 
 
 def _types(schema: Any, root: Any, depth: int) -> Types | None:
-    schema = _follow(schema, root)
+    schema = follow(schema, root)
     if depth == 0:
         return None
     found = _own_types(schema)

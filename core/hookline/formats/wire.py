@@ -1,6 +1,6 @@
 """How calls of given tools are written in a model's own format, as a structural tag that a grammar can follow.
 
-The formats of structural tags are those of https://xgrammar.mlc.ai (sequence, tag, tags_with_separator, optional,
+The formats of structural tags are those of https://xgrammar.mlc.ai (sequence, tag, triggered_tags, optional, repeat,
 or, const_string, json_schema, regex, any_text).
 """
 
@@ -10,128 +10,130 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hookline.formats.description import WrittenCalls
-from hookline.formats.values import TEXT, ToolTypes, Types
+from hookline.formats.wire_values import Structure, ValueWriter, either, optional, sequence, text
 
-Structure = dict[str, Any]
+#: Calls that one answer may hold where calls are demanded.
+MAX_CALLS = 32
+#: Arguments of functions that take none.
+_NO_PARAMETERS: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+#: Keywords of a Python call without a schema, up to its bracket.
+_ANY_KEYWORDS = r"""([^()"']|"([^"\\\n]|\\.)*"|'([^'\\\n]|\\.)*'|\([^()]*\))*"""
 
-_PYTHON_WORDS = {"boolean": ("True", "False"), "null": ("None",)}
 
-
-def required_calls(written: WrittenCalls, tools: Sequence[Mapping[str, Any]], *, parallel: bool = True) -> Structure:
-    """The structural tag of one call or more (with ``parallel``) and of nothing else.
+def required_calls(
+    written: WrittenCalls, tools: Sequence[Mapping[str, Any]], *, max_calls: int = MAX_CALLS
+) -> Structure:
+    """The format of one call or more, up to ``max_calls``, and of nothing else.
 
     ``tools`` are OpenAI's tool objects. Arguments are held to their schema, with the properties in its order, for
     formats that write them one by one the required ones first.
     """
-    writer = _CallWriter(written, ToolTypes(tools))
-    calls: Structure = {
-        "type": "tags_with_separator",
-        "tags": [writer.call(tool["function"]) for tool in tools],
-        "separator": written.separator,
-        "at_least_one": True,
-        "stop_after_first": not parallel,
-    }
-    return {"type": "structural_tag", "format": _sequence(_text(written.open), [calls], _text(written.close))}
+    return _CallWriter(written, tools).block(max_calls)
+
+
+def triggered_calls(
+    written: WrittenCalls, tools: Sequence[Mapping[str, Any]], *, max_calls: int = MAX_CALLS
+) -> Structure:
+    """The format of any text in which a call, once it has begun, is one of these tools' and whole.
+
+    Arguments of functions that are ``strict`` follow their schema; those of others are an object. With ``max_calls``
+    of 1 the output ends behind the first call.
+    """
+    return _CallWriter(written, tools, only_strict=True).triggered(max_calls)
 
 
 class _CallWriter:
-    def __init__(self, written: WrittenCalls, types: ToolTypes) -> None:
+    def __init__(self, written: WrittenCalls, tools: Sequence[Mapping[str, Any]], *, only_strict: bool = False) -> None:
         self._written = written
-        self._types = types
+        self._functions = [tool["function"] for tool in tools]
+        self._only_strict = only_strict
+        self._values = ValueWriter(written)
 
-    def call(self, function: Mapping[str, Any]) -> Structure:
-        name, schema = function["name"], function.get("parameters") or {"type": "object", "properties": {}}
-        # Which number a call has is not for a grammar to count.
-        begin, number, rest = self._written.call_open.replace("{name}", name).partition("{index}")
-        digits: list[Structure] = [{"type": "regex", "pattern": "[0-9]+"}, *_text(rest)] if number else []
-        if self._written.arguments == "json":
-            arguments: list[Structure] = [{"type": "json_schema", "json_schema": schema}]
-        elif self._written.arguments == "parameters":
-            arguments = self._parameters(name, schema)
+    def block(self, max_calls: int) -> Structure:
+        """Calls in their frame."""
+        return sequence(text(self._written.open), self._calls(max_calls), text(self._written.close))
+
+    def triggered(self, max_calls: int) -> Structure:
+        """Text with calls."""
+        written = self._written
+        named = written.open + written.call_open
+        if written.trigger is None:
+            tags = [self._named_tag(function, max_calls) for function in self._functions]
+            triggers = [tag["begin"] for tag in tags]
         else:
-            arguments = self._keywords(name, schema)
-        content = _sequence(digits, arguments)
-        return {"type": "tag", "begin": begin, "content": content, "end": self._written.call_close}
+            triggers = [written.trigger or named.partition("{name}")[0].split()[0]]
+            if written.open:
+                content = sequence(self._calls(max_calls))
+                tags = [{"type": "tag", "begin": written.open, "content": content, "end": written.close}]
+            else:
+                tags = [self._call(function) for function in self._functions]
+        is_single = max_calls == 1 or written.is_single
+        return {"type": "triggered_tags", "triggers": triggers, "tags": tags, "stop_after_first": is_single}
 
-    def _parameters(self, name: str, schema: Mapping[str, Any]) -> list[Structure]:
-        required, optional = _properties(schema)
+    def _calls(self, max_calls: int) -> list[Structure]:
+        one = either([self._call(function) for function in self._functions])
+        return [one, *self._further(one, max_calls - 1)]
+
+    def _further(self, one: Structure, max_calls: int) -> list[Structure]:
+        if max_calls < 1 or self._written.is_single:
+            return []
+        content = sequence(text(self._written.separator), [one])
+        return [{"type": "repeat", "min": 0, "max": max_calls, "content": content}]
+
+    def _named_tag(self, function: Mapping[str, Any], max_calls: int) -> Structure:
+        """A block of calls that begins with a call of this function."""
+        begin, arguments = self._parts(function)
+        one = either([self._call(each) for each in self._functions])
+        content = sequence(arguments, text(self._written.call_close), self._further(one, max_calls - 1))
+        return {"type": "tag", "begin": self._written.open + begin, "content": content, "end": self._written.close}
+
+    def _call(self, function: Mapping[str, Any]) -> Structure:
+        begin, arguments = self._parts(function)
+        return {"type": "tag", "begin": begin, "content": sequence(arguments), "end": self._written.call_close}
+
+    def _parts(self, function: Mapping[str, Any]) -> tuple[str, list[Structure]]:
+        """What a call begins with, and its arguments."""
+        # Which number a call has is not for a grammar to count.
+        begin, number, rest = self._written.call_open.replace("{name}", function["name"]).partition("{index}")
+        digits: list[Structure] = [{"type": "regex", "pattern": "[0-9]+"}, *text(rest)] if number else []
+        return begin, [*digits, *self._arguments(function)]
+
+    def _arguments(self, function: Mapping[str, Any]) -> list[Structure]:
+        is_free = self._only_strict and function.get("strict") is not True
+        how = self._written.arguments
+        if how == "json":
+            schema = {"type": "object"} if is_free else arguments_schema(function)
+            return [{"type": "json_schema", "json_schema": schema}]
+        if is_free:
+            return [{"type": "any_text"} if how == "parameters" else {"type": "regex", "pattern": _ANY_KEYWORDS}]
+        schema = arguments_schema(function)
+        return self._parameters(schema) if how == "parameters" else self._keywords(schema)
+
+    def _parameters(self, schema: Mapping[str, Any]) -> list[Structure]:
+        required, may_miss = self._values.properties(schema)
         return [
-            *(self._parameter(name, key, value, schema) for key, value in required),
-            *(_optional(self._parameter(name, key, value, schema)) for key, value in optional),
+            *(self._values.parameter(key, value, schema) for key, value in required),
+            *(optional(self._values.parameter(key, value, schema)) for key, value in may_miss),
         ]
 
-    def _parameter(self, name: str, key: str, value: Any, root: Mapping[str, Any]) -> Structure:
-        written, types = self._written, self._types.of(name, key)
-        if types == TEXT:
-            choices = value.get("enum") if isinstance(value, Mapping) else None
-            content: Structure = _choice(map(str, choices)) if choices else {"type": "any_text"}
-            begin = written.text_open
-        elif types is not None and "string" in types:
-            # A bare text may be any of the allowed values.
-            content, begin = {"type": "any_text"}, written.text_open
-        else:
-            content, begin = self._value(types, value, root), written.value_open
-        return {"type": "tag", "begin": begin.replace("{key}", key), "content": content, "end": written.value_close}
-
-    def _keywords(self, name: str, schema: Mapping[str, Any]) -> list[Structure]:
-        required, optional = _properties(schema)
-        must = [self._keyword(name, key, value, schema) for key, value in required]
-        may = [self._keyword(name, key, value, schema) for key, value in optional]
+    def _keywords(self, schema: Mapping[str, Any]) -> list[Structure]:
+        required, may_miss = self._values.properties(schema)
+        must = [self._values.keyword(key, value, schema) for key, value in required]
+        may = [self._values.keyword(key, value, schema) for key, value in may_miss]
         if must:
-            commas = [part for each in must[1:] for part in (*_text(", "), each)]
-            return [must[0], *commas, *(_optional(_sequence(_text(", "), [each])) for each in may)]
+            commas = [part for each in must[1:] for part in (*text(", "), each)]
+            return [must[0], *commas, *(optional(sequence(text(", "), [each])) for each in may)]
         # Any of the optional ones may be the first.
         firsts = [
-            _sequence([may[at]], [_optional(_sequence(_text(", "), [each])) for each in may[at + 1 :]])
+            sequence([may[at]], [optional(sequence(text(", "), [each])) for each in may[at + 1 :]])
             for at in range(len(may))
         ]
-        return [_optional({"type": "or", "elements": firsts})] if firsts else []
-
-    def _keyword(self, name: str, key: str, value: Any, root: Mapping[str, Any]) -> Structure:
-        return _sequence(_text(f"{key}="), [self._value(self._types.of(name, key), value, root)])
-
-    def _value(self, types: Types | None, schema: Any, root: Mapping[str, Any]) -> Structure:
-        """A value that is not bare text."""
-        is_python = self._written.python_words or self._written.arguments == "python"
-        spelt = [word for kind in sorted(types or ()) for word in _PYTHON_WORDS.get(kind, ()) if is_python]
-        choices: list[Structure] = [_choice(spelt)] if spelt else []
-        if types is None or not spelt or types - set(_PYTHON_WORDS):
-            choices.append({"type": "json_schema", "json_schema": _within(schema, root)})
-        return choices[0] if len(choices) == 1 else {"type": "or", "elements": choices}
+        return [optional(either(firsts))] if firsts else []
 
 
-def _properties(schema: Mapping[str, Any]) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
-    """Required and optional properties."""
-    properties = schema.get("properties")
-    items = list(properties.items()) if isinstance(properties, Mapping) else []
-    names = schema.get("required")
-    required = set(names) if isinstance(names, Sequence) and not isinstance(names, str) else set()
-    return [item for item in items if item[0] in required], [item for item in items if item[0] not in required]
-
-
-def _within(schema: Any, root: Mapping[str, Any]) -> Any:
-    """A part of a schema as a document of its own: definitions of the whole come with it."""
-    definitions = {key: root[key] for key in ("$defs", "definitions") if key in root}
-    return {**definitions, **schema} if definitions and isinstance(schema, Mapping) else schema
-
-
-def _text(text: str) -> list[Structure]:
-    return [{"type": "const_string", "value": text}] if text else []
-
-
-def _choice(texts: Any) -> Structure:
-    found = [part for text in texts for part in _text(text)]
-    return found[0] if len(found) == 1 else {"type": "or", "elements": found}
-
-
-def _optional(content: Structure) -> Structure:
-    return {"type": "optional", "content": content}
-
-
-def _sequence(*parts: Sequence[Structure]) -> Structure:
-    elements = [element for part in parts for element in part]
-    # Of an empty sequence grammars know nothing.
-    return elements[0] if len(elements) == 1 else {"type": "sequence", "elements": elements or [_EMPTY]}
-
-
-_EMPTY: Structure = {"type": "const_string", "value": ""}
+def arguments_schema(function: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema of a function's arguments, which are an object whether or not it says so."""
+    schema = function.get("parameters")
+    if not schema:
+        return _NO_PARAMETERS
+    return schema if "type" in schema or "$ref" in schema else {"type": "object", **schema}

@@ -20,6 +20,8 @@ from hookline.interfaces.spec import Spec
 #: What becomes of a call to a function that the request does not list: "call", so that the caller can answer the
 #: model, or "content", word for word as the model wrote it.
 UnknownFunctions = Literal["call", "content"]
+#: Whether output begins inside of its reasoning, may begin it, or has none because the prompt closed it.
+SpanState = Literal["open", "possible", "closed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,21 @@ class ReasoningContext:
     template_kwargs: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningSpan:
+    """Where the reasoning of one output stands, for what may begin only behind it."""
+
+    #: What begins reasoning that the prompt has not begun.
+    open: str
+    #: What ends it. Several tokens or one.
+    close: str
+    state: SpanState
+    #: Markers of what follows that end it too, where they are one token.
+    exits: tuple[str, ...] = ()
+    #: What stands before an answer that is no call.
+    answer_open: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
     """Text of a piece, split. Both may be empty."""
@@ -96,6 +113,11 @@ class ReasoningParser(ABC):
     def __init__(self, context: ReasoningContext) -> None:
         self.context = context
 
+    def span(self) -> ReasoningSpan | None:
+        """Where the reasoning of this output stands. ``None``: the format does not say, and neither can it be
+        bounded, nor does anything constrain what follows it."""
+        return None
+
     @abstractmethod
     def feed(self, text: str) -> ReasoningDelta:
         """Take the next piece of output."""
@@ -117,9 +139,16 @@ class FunctionCallParser(ABC):
         self.unknown_functions = unknown_functions
 
     @classmethod
-    def required_calls(cls, tools: Sequence[Mapping[str, Any]], *, parallel: bool = True) -> Mapping[str, Any] | None:
-        """The structural tag of one call or more of these tools, as the model writes them, and of nothing else;
-        without ``parallel`` of one call. ``None``: the format does not say, and calls cannot be demanded in it."""
+    def required_calls(cls, tools: Sequence[Mapping[str, Any]], *, max_calls: int) -> Mapping[str, Any] | None:
+        """The format, as structural tags have them, of one call or more of these tools, up to ``max_calls``, as the
+        model writes them, and of nothing else. ``None``: the format does not say, and calls cannot be demanded in it.
+        """
+        return None
+
+    @classmethod
+    def triggered_calls(cls, tools: Sequence[Mapping[str, Any]], *, max_calls: int) -> Mapping[str, Any] | None:
+        """The same of any text in which a call, once it has begun, is whole, and follows its schema if its function
+        is ``strict``. With ``max_calls`` of 1 the output ends behind the first call."""
         return None
 
     @abstractmethod

@@ -9,16 +9,18 @@ from hookline.formats.answer import CallAnswer
 from hookline.formats.description import WrittenCalls
 from hookline.formats.tape import Steps, Tape
 from hookline.formats.values import ToolTypes
-from hookline.formats.wire import required_calls
+from hookline.formats.wire import MAX_CALLS, required_calls, triggered_calls
 from hookline.interfaces.parsers import FunctionCallDelta, FunctionCallParser, UnknownFunctions
 from hookline.text.json_stream import JsonValueScanner
-from hookline_parsers.harmony import CHANNEL, CONSTRAIN, ENDS, MARKERS, MESSAGE, START, Header, read_header
+from hookline_parsers.harmony import CHANNEL, CONSTRAIN, ENDS, MARKERS, MESSAGE, Header, read_header
 
 _FUNCTIONS = "functions."
 _WRITTEN = WrittenCalls(
+    # Behind the arguments the model ends its turn.
     call_open=f"{CHANNEL}commentary to={_FUNCTIONS}{{name}} {CONSTRAIN}json{MESSAGE}",
-    call_close="<|call|>",
-    separator=f"{START}assistant",
+    call_close="",
+    trigger=f"{CHANNEL}commentary to=",
+    is_single=True,
 )
 
 
@@ -41,8 +43,12 @@ class GptOssCallParser(FunctionCallParser):
         next(self._steps)
 
     @classmethod
-    def required_calls(cls, tools: Sequence[Mapping[str, Any]], *, parallel: bool = True) -> Mapping[str, Any]:
-        return required_calls(_WRITTEN, tools, parallel=parallel)
+    def required_calls(cls, tools: Sequence[Mapping[str, Any]], *, max_calls: int = MAX_CALLS) -> Mapping[str, Any]:
+        return required_calls(_WRITTEN, tools, max_calls=max_calls)
+
+    @classmethod
+    def triggered_calls(cls, tools: Sequence[Mapping[str, Any]], *, max_calls: int = MAX_CALLS) -> Mapping[str, Any]:
+        return triggered_calls(_WRITTEN, tools, max_calls=max_calls)
 
     def feed(self, text: str) -> FunctionCallDelta:
         if text:

@@ -24,6 +24,7 @@ class InternS1Parser(DescribedCallParser):
         written=WrittenCalls(
             call_open='<|action_start|> <|plugin|>\n{"name": "{name}", "parameters": ',
             call_close="}<|action_end|>",
+            trigger="<|action_start|> <|plugin|>",
             separator="\n",
         ),
     )

@@ -24,7 +24,9 @@ class Llama3Parser(DescribedCallParser):
                 fillers=(";",),
             ),
         ),
-        written=WrittenCalls(call_open='{"name": "{name}", "parameters": ', call_close="}", separator="; "),
+        written=WrittenCalls(
+            call_open='{"name": "{name}", "parameters": ', call_close="}", separator="; ", trigger=None
+        ),
     )
 
 
@@ -48,6 +50,6 @@ class Llama4Parser(DescribedCallParser):
             ),
         ),
         written=WrittenCalls(
-            call_open="{name}(", call_close=")", open="[", close="]", separator=", ", arguments="python"
+            call_open="{name}(", call_close=")", open="[", close="]", separator=", ", arguments="python", trigger=None
         ),
     )

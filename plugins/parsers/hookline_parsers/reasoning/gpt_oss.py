@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from hookline.formats.tape import Steps, Tape
-from hookline.interfaces.parsers import ReasoningContext, ReasoningDelta, ReasoningParser
-from hookline_parsers.harmony import ENDS, MARKERS, Header, read_header
+from hookline.interfaces.parsers import ReasoningContext, ReasoningDelta, ReasoningParser, ReasoningSpan
+from hookline_parsers.harmony import CHANNEL, ENDS, MARKERS, MESSAGE, START, Header, read_header
+
+_ANALYSIS = f"{CHANNEL}analysis{MESSAGE}"
 
 
 class GptOssReasoningParser(ReasoningParser):
@@ -25,6 +27,15 @@ class GptOssReasoningParser(ReasoningParser):
         self._content: list[str] = []
         self._steps = self._read()
         next(self._steps)
+
+    def span(self) -> ReasoningSpan:
+        """Of the first message, if that is reasoning: behind it stands the head of the next."""
+        return ReasoningSpan(
+            open=_ANALYSIS,
+            close=f"<|end|>{START}assistant",
+            state="open" if self.context.prompt_tail.endswith(_ANALYSIS) else "possible",
+            answer_open=f"{CHANNEL}final{MESSAGE}",
+        )
 
     def feed(self, text: str) -> ReasoningDelta:
         if text:
