@@ -15,7 +15,7 @@ from hookline.engine_core import EngineCore
 from hookline.errors import RequestError
 from hookline.frontend.output_parser import build_output_parser
 from hookline.frontend.request_builder import RequestBuilder
-from hookline.interfaces.api import Chunk, GenerateRequest, OutputParser
+from hookline.interfaces.api import CallRules, Chunk, GenerateRequest, OutputParser
 from hookline.messages.requests import LogprobRequest, PoolingRequest, TokenizedRequest
 from hookline.observability.timeline import Timeline, timeline_text
 from hookline.outputs import ChatBuilder, ChatDelta, ChatOutput, ChoiceBuilder, EmbeddingOutput, GenerationOutput
@@ -169,7 +169,12 @@ class Engine:
             template_kwargs=chat_template_kwargs,
             unknown_functions=self.config.output.unknown_functions,
         )
-        return self._chat_deltas(self.stream(None, params, input_ids=rendered.input_ids, lora=lora), parser)
+        context = rendered.reasoning_context(chat_template_kwargs)
+        params = self._builder.outputs.constrained(params, CallRules(tools=tools), context) or params
+        request = GenerateRequest(
+            input_ids=rendered.input_ids, sampling_params=params, model=lora, stream=True, reasoning=context
+        )
+        return self._chat_deltas(self._chunks(*self._build([request])), parser)
 
     def _chat_deltas(self, chunks: Iterator[Chunk], parser: OutputParser) -> Generator[ChatDelta, None, None]:
         for chunk in chunks:

@@ -33,6 +33,8 @@ class SamplingParams:
     max_new_tokens: int | None = 128
     #: No end (EOS, stop token) before so many output tokens.
     min_new_tokens: int = 0
+    #: Tokens of reasoning at most, then it is closed; 0 closes it at once. ``None``: no bound.
+    max_thinking_tokens: int | None = None
     #: 0 (or below 1e-6) is greedy.
     temperature: float = 1.0
     #: Nucleus mass in (0, 1].
@@ -111,6 +113,8 @@ class SamplingParams:
                     f"min_new_tokens ({self.min_new_tokens}) must not exceed max_new_tokens ({self.max_new_tokens})",
                     param="min_new_tokens",
                 )
+        if self.max_thinking_tokens is not None:
+            _integer("max_thinking_tokens", self.max_thinking_tokens, 0)
         _integer("n", self.n, 1, MAX_CHOICES)
         if self.stream_interval is not None:
             _integer("stream_interval", self.stream_interval, 1)

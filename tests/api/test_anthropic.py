@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from hookline.errors import RequestError
 from hookline.messages.outputs import FinishReason
-from hookline.testkit.fake_serving import MODEL, Reply
+from hookline.testkit.fake_serving import MODEL, FakeServing, Reply
 from hookline.testkit.in_process import http
 from hookline.testkit.splits import cut, fragments
 from tests.factories.fake_serving import ChatServing, make_app
@@ -234,7 +234,7 @@ def test_whole_and_streamed_messages_agree(case: tuple[str, list[str]]) -> None:
 
 
 async def test_a_call_that_was_cut_off_has_what_came_of_it() -> None:
-    text = '[{"name": "get_weather", "parameters": {"city": "Par'
+    text = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Par'
     tools: dict[str, Any] = {"tools": _TOOLS, "tool_choice": {"type": "any"}}
     reply = Reply(text=text, finish=FinishReason(type="length"))
     message = await _post(ChatServing(replies=[reply]), **tools)
@@ -271,31 +271,18 @@ async def test_thinking_switches_the_template(thinking: Any, is_on: bool) -> Non
     assert serving.rendered[0]["template_kwargs"] == {"enable_thinking": is_on, "thinking": is_on}
 
 
-class _Bounded(ChatServing):
-    """Has the processor that ends reasoning."""
-
-    def plugin_report(self) -> dict[str, Any]:
-        return {"chosen": [{"kind": "logits_processors", "name": "thinking_budget"}]}
-
-
-async def test_a_budget_of_thinking_reaches_the_processor_that_ends_it() -> None:
-    serving = _Bounded()
+async def test_a_budget_of_thinking_bounds_the_reasoning() -> None:
+    serving = ChatServing()
     await _post(serving, thinking={"type": "enabled", "budget_tokens": 100})
-    assert serving.requests[0].sampling_params.logits_processors == {
-        "thinking_budget": {
-            "max_tokens": 100,
-            "start_token_ids": list(b"<think>"),
-            "end_token_ids": list(b"</think>"),
-        }
-    }
+    assert serving.requests[0].sampling_params.max_thinking_tokens == 100
 
 
 async def test_a_budget_that_nothing_heeds_is_reported() -> None:
     body = {"model": MODEL, "max_tokens": 500, "messages": _HI, "thinking": {"type": "enabled", "budget_tokens": 100}}
-    async with http(make_app(ChatServing())) as client:
+    async with http(make_app(FakeServing())) as client:
         answer = await client.post(_PATH, json={**body, "unheard_of": 1})
     assert answer.headers["x-hookline-ignored-fields"] == "unheard_of, thinking.budget_tokens"
-    async with http(make_app(ChatServing(), strict_requests=True)) as client:
+    async with http(make_app(FakeServing(), strict_requests=True)) as client:
         assert (await client.post(_PATH, json=body)).status_code == 400
 
 
@@ -311,14 +298,12 @@ async def test_a_budget_that_nothing_heeds_is_reported() -> None:
     ],
 )
 async def test_choices_of_tools(choice: dict[str, Any], is_constrained: bool, num_calls: int) -> None:
-    call = '{"name": "get_weather", "parameters": {"city": "Paris"}}'
-    text = f"[{call}, {call}]" if is_constrained else f"{_CALL}\n{_CALL}"
-    serving = ChatServing(replies=[Reply(text=text)])
+    serving = ChatServing(replies=[Reply(text=f"{_CALL}\n{_CALL}")])
     message = await _post(serving, tools=_TOOLS, tool_choice=choice)
     calls = [block for block in message["content"] if block["type"] == "tool_use"]
     assert len(calls) == num_calls
     assert all(call["input"] == {"city": "Paris"} for call in calls)
-    assert (serving.requests[0].sampling_params.json_schema is not None) is is_constrained
+    assert (serving.requests[0].sampling_params.structural_tag is not None) is is_constrained
 
 
 async def test_a_last_message_of_the_assistant_is_continued() -> None:

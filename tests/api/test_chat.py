@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from hookline.formats.wire import MAX_CALLS
 from hookline.interfaces.api import Chunk, GenerateRequest
 from hookline.messages.outputs import FinishReason, RequestStats, TokenLogprob
 from hookline.testkit.api_calls import read_events
-from hookline.testkit.fake_serving import ADAPTER, END_ID, MODEL, Reply, refuse
+from hookline.testkit.fake_serving import ADAPTER, END_ID, MODEL, FakeServing, Reply, refuse
 from hookline.testkit.in_process import http
 from hookline.testkit.splits import all_ways
 from tests.factories.fake_serving import ChatServing, make_app
@@ -227,10 +228,39 @@ async def test_reasoning_stays_in_the_content_if_it_is_not_to_be_separated() -> 
     assert (choice["message"]["reasoning_content"], choice["message"]["content"]) == (None, text)
 
 
-async def test_constrained_output_is_content_even_if_the_template_opened_reasoning() -> None:
-    serving = ChatServing(replies=[Reply(text='{"a": 1}')], prompt_suffix="<think>\n")
+async def test_a_grammar_waits_for_the_end_of_the_reasoning() -> None:
+    serving = ChatServing(replies=[Reply(text='hm\n</think>\n\n{"a": 1}')], prompt_suffix="<think>\n")
     (choice,) = (await _chat(serving, response_format={"type": "json_object"}))["choices"]
-    assert (choice["message"]["reasoning_content"], choice["message"]["content"]) == (None, '{"a": 1}')
+    assert (choice["message"]["reasoning_content"], choice["message"]["content"]) == ("hm", '{"a": 1}')
+    (request,) = serving.requests
+    assert request.sampling_params.json_schema == '{"type": "object"}'
+    assert request.reasoning is not None
+    assert request.reasoning.prompt_tail.endswith("<think>\n")
+
+
+async def test_reasoning_is_bounded_by_the_request_or_by_its_effort() -> None:
+    serving = ChatServing()
+    for body in (
+        {"max_thinking_tokens": 7},
+        {"max_thinking_tokens": 7, "reasoning_effort": "none"},
+        {"reasoning_effort": "none"},
+        {"reasoning_effort": "high"},
+        {},
+    ):
+        await _chat(serving, **body)
+    bounds = [request.sampling_params.max_thinking_tokens for request in serving.requests]
+    assert bounds == [7, 7, 0, None, None]
+    assert serving.rendered[2]["template_kwargs"] == {
+        "reasoning_effort": "none",
+        "enable_thinking": False,
+        "thinking": False,
+    }
+
+
+async def test_an_effort_bounds_nothing_where_nobody_knows_the_reasoning() -> None:
+    serving = FakeServing()
+    await _chat(serving, reasoning_effort="none")
+    assert serving.requests[0].sampling_params.max_thinking_tokens is None
 
 
 # --- tools ---
@@ -307,38 +337,104 @@ async def test_a_call_that_is_cut_off_is_no_finished_call() -> None:
         assert arguments == '{"long": "' + "x" * 2000
 
 
-_FORCED = '[{"name": "get_weather", "parameters": {"city": "Paris"}}, {"name": "now", "parameters": {}}]'
+def _format(serving: FakeServing) -> dict[str, Any]:
+    """The format of the structural tag that constrains the last request."""
+    source = serving.requests[-1].sampling_params.structural_tag
+    form: dict[str, Any] = json.loads(source or "{}").get("format", {})
+    return form
 
 
-async def test_required_calls_are_constrained_by_a_schema_and_read_from_its_array() -> None:
-    serving = ChatServing(replies=[Reply(text=_FORCED)], prompt_suffix="<think>\n")
+async def test_required_calls_are_written_in_the_models_own_format() -> None:
+    text = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+    text = f'hm\n</think>\n\n{text}\n<tool_call>\n{{"name": "now", "arguments": {{}}}}\n</tool_call>'
+    serving = ChatServing(replies=[Reply(text=text)], prompt_suffix="<think>\n")
     (choice,) = (await _chat(serving, tools=_TOOLS, tool_choice="required"))["choices"]
-    assert [call["function"] for call in choice["message"]["tool_calls"]] == [
-        {"name": "get_weather", "arguments": '{"city": "Paris"}'},
-        {"name": "now", "arguments": "{}"},
-    ]
+    functions = [{"name": "get_weather", "arguments": '{"city": "Paris"}'}, {"name": "now", "arguments": "{}"}]
+    assert [call["function"] for call in choice["message"]["tool_calls"]] == functions
     assert (choice["message"]["content"], choice["finish_reason"]) == (None, "tool_calls")
-    schema = json.loads(serving.requests[0].sampling_params.json_schema or "")
-    assert (schema["type"], schema["minItems"]) == ("array", 1)
-    for pieces in all_ways(_FORCED):
-        events = await _stream(ChatServing(replies=[Reply(pieces=pieces)]), tools=_TOOLS, tool_choice="required")
-        joined = _join(events)
-        assert [call["function"] for call in joined["calls"]] == [
-            call["function"] for call in choice["message"]["tool_calls"]
-        ]
+    assert choice["message"]["reasoning_content"] == "hm"
+    calls, more = _format(serving)["elements"]
+    assert calls["type"] == "or"
+    assert (more["type"], more["max"]) == ("repeat", MAX_CALLS - 1)
+    for pieces in all_ways(text):
+        serving = ChatServing(replies=[Reply(pieces=pieces)], prompt_suffix="<think>\n")
+        joined = _join(await _stream(serving, tools=_TOOLS, tool_choice="required"))
+        assert [call["function"] for call in joined["calls"]] == functions
         assert (joined["message"]["content"], joined["finish_reason"]) == ("", "tool_calls")
 
 
-async def test_a_named_tool_is_the_only_one_shown() -> None:
-    serving = ChatServing(replies=[Reply(text='[{"name": "now", "parameters": {}}]')])
-    choice = {"type": "function", "function": {"name": "now"}}
-    await _chat(serving, tools=_TOOLS, tool_choice=choice)
-    assert serving.rendered[0]["tools"] == [_TOOLS[1]]
+async def test_required_calls_of_an_unknown_format_are_a_json_array() -> None:
+    text = '[{"name": "get_weather", "parameters": {"city": "Paris"}}, {"name": "now", "parameters": {}}]'
+    functions = [{"name": "get_weather", "arguments": '{"city": "Paris"}'}, {"name": "now", "arguments": "{}"}]
+    for pieces in all_ways(text):
+        serving = FakeServing(replies=[Reply(pieces=pieces)])
+        joined = _join(await _stream(serving, tools=_TOOLS, tool_choice="required"))
+        assert [call["function"] for call in joined["calls"]] == functions
+        assert (joined["message"]["content"], joined["finish_reason"]) == ("", "tool_calls")
+        schema = json.loads(serving.requests[0].sampling_params.json_schema or "")
+        assert (schema["type"], schema["minItems"], schema["maxItems"]) == ("array", 1, MAX_CALLS)
+    serving = FakeServing(replies=[Reply(text=f"hm</think>{text}")], reasoning_parser="qwen3-thinking")
+    (choice,) = (await _chat(serving, tools=_TOOLS, tool_choice="required", parallel_tool_calls=False))["choices"]
+    assert [call["function"] for call in choice["message"]["tool_calls"]] == functions[:1]
+    assert choice["message"]["reasoning_content"] == "hm"
     assert json.loads(serving.requests[0].sampling_params.json_schema or "")["maxItems"] == 1
 
 
+async def test_a_named_tool_is_the_only_one_shown() -> None:
+    serving = ChatServing(replies=[Reply(text='<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>')])
+    choice = {"type": "function", "function": {"name": "now"}}
+    await _chat(serving, tools=_TOOLS, tool_choice=choice)
+    assert serving.rendered[0]["tools"] == [_TOOLS[1]]
+    # One call of one function.
+    assert _format(serving)["type"] == "tag"
+
+
+async def test_strict_tools_are_held_to_their_schema_once_a_call_begins() -> None:
+    strict = {"type": "function", "function": {**_TOOLS[0]["function"], "strict": True}}
+    serving = ChatServing()
+    await _chat(serving, tools=[strict, _TOOLS[1]])
+    form = _format(serving)
+    assert (form["type"], form["triggers"], form["stop_after_first"]) == ("triggered_tags", ["<tool_call>"], False)
+    schemas = [tag["content"]["json_schema"] for tag in form["tags"]]
+    assert schemas == [_TOOLS[0]["function"]["parameters"], {"type": "object"}]
+    await _chat(serving, tools=[strict], parallel_tool_calls=False)
+    assert _format(serving)["stop_after_first"] is True
+    # Without strict tools nothing is constrained, and without a known format nothing can be.
+    await _chat(serving, tools=_TOOLS)
+    plain = FakeServing()
+    await _chat(plain, tools=[strict])
+    assert (_format(serving), _format(plain)) == ({}, {})
+
+
+async def test_a_response_format_beside_tools_leaves_the_choice_between_both() -> None:
+    text = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
+    for reply, content, names in ((text, None, ["now"]), ('{"a": 1}', '{"a": 1}', [])):
+        serving = ChatServing(replies=[Reply(text=reply)])
+        (choice,) = (await _chat(serving, tools=_TOOLS, response_format={"type": "json_object"}))["choices"]
+        assert choice["message"]["content"] == content
+        assert [call["function"]["name"] for call in choice["message"].get("tool_calls", [])] == names
+        answer, calls = _format(serving)["elements"]
+        assert answer == {"type": "json_schema", "json_schema": {"type": "object"}}
+        assert calls["elements"][0]["type"] == "or"
+    # Calls alone cannot follow a format of answers.
+    error = (await _chat(serving, 400, tools=_TOOLS, tool_choice="required", response_format={"type": "json_object"}))[
+        "error"
+    ]
+    assert error["param"] == "tool_choice"
+
+
+async def test_harmony_frames_what_is_constrained() -> None:
+    text = '<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>{"a": 1}'
+    serving = FakeServing(replies=[Reply(text=text)], reasoning_parser="gpt-oss", function_call_parser="gpt-oss")
+    (choice,) = (await _chat(serving, response_format={"type": "json_object"}))["choices"]
+    assert (choice["message"]["reasoning_content"], choice["message"]["content"]) == ("hm", '{"a": 1}')
+    head, schema = _format(serving)["elements"]
+    assert head == {"type": "const_string", "value": "<|channel|>final<|message|>"}
+    assert schema["json_schema"] == {"type": "object"}
+
+
 async def test_tools_whose_schema_does_not_compile_are_refused_in_the_clients_words() -> None:
-    finish = FinishReason(type="abort", message="no such type", status_code=400, code="bad", param="json_schema")
+    finish = FinishReason(type="abort", message="no such type", status_code=400, code="bad", param="structural_tag")
     error = (await _chat(ChatServing(replies=[Reply(finish=finish)]), 400, tools=_TOOLS, tool_choice="required"))[
         "error"
     ]
@@ -347,7 +443,7 @@ async def test_tools_whose_schema_does_not_compile_are_refused_in_the_clients_wo
 
 
 async def test_required_calls_without_a_grammar_backend_are_refused_in_the_clients_words() -> None:
-    serving = ChatServing(replies=[refuse("json_schema is not available: no grammar backend", param="json_schema")])
+    serving = FakeServing(replies=[refuse("json_schema is not available: no grammar backend", param="json_schema")])
     for stream in (False, True):
         error = (await _chat(serving, 400, tools=_TOOLS, tool_choice="required", stream=stream))["error"]
         assert error["param"] == "tool_choice"

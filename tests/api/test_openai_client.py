@@ -103,7 +103,7 @@ def test_streamed_tool_calls_accumulate_as_the_client_does_it() -> None:
 
 
 def test_required_tools() -> None:
-    with _connect(Reply(text='[{"name": "now", "parameters": {}}]')) as (client, _):
+    with _connect(Reply(text='<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>')) as (client, _):
         choice = client.chat.completions.create(
             model=MODEL, messages=_HI, tools=_TOOLS, tool_choice="required"
         ).choices[0]

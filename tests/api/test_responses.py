@@ -220,7 +220,9 @@ def test_whole_and_streamed_responses_agree(case: tuple[str, list[str]]) -> None
 
 
 async def test_a_response_that_was_cut_off_says_so() -> None:
-    reply = Reply(text='[{"name": "get_weather", "parameters": {"city": "Par', finish=FinishReason(type="length"))
+    reply = Reply(
+        text='<tool_call>\n{"name": "get_weather", "arguments": {"city": "Par', finish=FinishReason(type="length")
+    )
     wish: dict[str, Any] = {"tools": [_TOOL], "tool_choice": "required"}
     response = await _post(ChatServing(replies=[reply]), **wish)
     assert (response["status"], response["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
@@ -230,7 +232,9 @@ async def test_a_response_that_was_cut_off_says_so() -> None:
 
 
 async def test_a_call_that_was_cut_off_does_not_spoil_the_conversation() -> None:
-    cut_off = Reply(text='[{"name": "get_weather", "parameters": {"city": "Par', finish=FinishReason(type="length"))
+    cut_off = Reply(
+        text='<tool_call>\n{"name": "get_weather", "arguments": {"city": "Par', finish=FinishReason(type="length")
+    )
     serving = ChatServing(replies=[cut_off, Reply()])
     async with http(make_app(serving)) as client:
         body = {"input": "Weather?", "tools": [_TOOL], "tool_choice": "required"}
@@ -282,13 +286,11 @@ async def test_formats_become_schemas(text_format: dict[str, Any], schema: dict[
     ],
 )
 async def test_choices_of_tools(wish: dict[str, Any], is_constrained: bool, num_calls: int) -> None:
-    call = '{"name": "get_weather", "parameters": {"city": "Paris"}}'
-    text = f"[{call}, {call}]" if is_constrained else f"{_CALL}\n{_CALL}"
-    serving = ChatServing(replies=[Reply(text=text)])
+    serving = ChatServing(replies=[Reply(text=f"{_CALL}\n{_CALL}")])
     response = await _post(serving, tools=[_TOOL], **wish)
     calls = [item for item in response["output"] if item["type"] == "function_call"]
     assert [json.loads(call["arguments"]) for call in calls] == [{"city": "Paris"}] * num_calls
-    assert (serving.requests[0].sampling_params.json_schema is not None) is is_constrained
+    assert (serving.requests[0].sampling_params.structural_tag is not None) is is_constrained
 
 
 async def test_effort_reaches_the_template() -> None:

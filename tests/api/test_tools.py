@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hookline.frontend.output_parser import ComposedOutputParser
 from hookline.interfaces.parsers import FunctionCallDelta
 from hookline.testkit.splits import all_ways, cut, fragments
 from hookline_api.chat.forced_calls import ForcedCalls
-from hookline_api.chat.tools import read_tools
+from hookline_api.chat.tools import ToolWish, array_schema, read_tools
 
 xgrammar: Any = pytest.importorskip("xgrammar")
 testing: Any = pytest.importorskip("xgrammar.testing")
@@ -44,7 +45,13 @@ def _tool(name: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]
 _TOOLS = [_tool("tree", _TREE), _tool("other", _OTHER_NODE), _tool("plain")]
 
 
-def _accepts(schema: str | None, calls: list[Any]) -> bool:
+def _schema(wish: ToolWish) -> str:
+    """What demands calls of a model whose format of calls is not known."""
+    assert wish.is_required
+    return array_schema(wish.tools, is_parallel=wish.is_parallel)
+
+
+def _accepts(schema: str, calls: list[Any]) -> bool:
     """Whether the grammar that the schema becomes lets these calls be written."""
     grammar = xgrammar.Grammar.from_json_schema(schema)
     return bool(testing._is_grammar_accept_string(grammar, json.dumps(calls)))
@@ -69,21 +76,21 @@ def _accepts(schema: str | None, calls: list[Any]) -> bool:
     ],
 )
 def test_the_schema_of_required_calls_takes_exactly_calls_to_the_tools(calls: list[Any], is_valid: bool) -> None:
-    assert _accepts(read_tools(_TOOLS, "required", None).schema, calls) is is_valid
+    assert _accepts(_schema(read_tools(_TOOLS, "required", None)), calls) is is_valid
 
 
 def test_a_named_tool_is_called_exactly_once() -> None:
     wish = read_tools(_TOOLS, {"type": "function", "function": {"name": "plain"}}, None)
     call = {"name": "plain", "parameters": {}}
-    assert [_accepts(wish.schema, [call] * count) for count in range(3)] == [False, True, False]
+    assert [_accepts(_schema(wish), [call] * count) for count in range(3)] == [False, True, False]
 
 
 def test_required_calls_are_one_alone_without_parallel_tool_calls() -> None:
-    assert json.loads(read_tools(_TOOLS, "required", False).schema or "")["maxItems"] == 1
+    assert json.loads(_schema(read_tools(_TOOLS, "required", False)))["maxItems"] == 1
 
 
 def _read(pieces: list[str]) -> tuple[str, list[tuple[str, str]], bool]:
-    parser = ForcedCalls()
+    parser = ForcedCalls(ComposedOutputParser(None, None))
     deltas: list[FunctionCallDelta] = [parser.feed(piece)[1] for piece in pieces] + [parser.finish()[1]]
     calls: list[tuple[str, str]] = []
     for piece in (piece for delta in deltas for piece in delta.calls):

@@ -33,13 +33,3 @@ class TestNoRepeatNgram(LogitsProcessorSuite):
     name = "no_repeat_ngram"
     good = ({"size": 1}, {"size": 2}, {"size": 3, "window": 8, "allowed_token_ids": [2]})
     bad = (*_BAD, {"size": 0}, {"size": 1.5}, {"size": 2, "window": -1}, {"size": 2, "allowed_token_ids": [32]})
-
-
-class TestThinkingBudget(LogitsProcessorSuite):
-    name = "thinking_budget"
-    good = (
-        {"max_tokens": 0, "end_token_ids": [8]},
-        {"max_tokens": 3, "end_token_ids": [8, 9], "start_token_ids": [7]},
-    )
-    bad = (*_BAD, {"max_tokens": -1, "end_token_ids": [1]}, {"max_tokens": 1}, {"max_tokens": 1, "end_token_ids": []})
-    histories = (([7], [1, 2, 3]), ([7], [1, 2, 3, 8]), ([2], [1, 7, 1, 1, 1]), ([7, 1, 8, 9], [1, 2, 3, 4]))

@@ -17,7 +17,6 @@ from hookline_logits.allowed_tokens import AllowedTokens
 from hookline_logits.bad_words import BadWords
 from hookline_logits.no_repeat_ngram import NoRepeatNgram
 from hookline_logits.plugin import PLUGIN, hookline_logits_processors
-from hookline_logits.thinking_budget import ThinkingBudget
 
 VOCAB = 12
 
@@ -41,7 +40,7 @@ def test_hook_hookline_logits_processors() -> None:
         assert issubclass(target, LogitsProcessor)
         with pytest.raises(RequestError, match=f"logits processor '{spec.name}' "):
             target().validate("nonsense", VOCAB)
-    assert [spec.name for spec in offers] == ["allowed_tokens", "bad_words", "no_repeat_ngram", "thinking_budget"]
+    assert [spec.name for spec in offers] == ["allowed_tokens", "bad_words", "no_repeat_ngram"]
 
 
 def test_allowed_tokens_leaves_the_given_ones() -> None:
@@ -85,35 +84,6 @@ def test_no_repeat_ngram_ignores_placeholders_of_media() -> None:
     assert left(NoRepeatNgram(), {"size": 1}, [VOCAB + 9, 4], []) == set(range(VOCAB)) - {4}
 
 
-def test_a_thinking_budget_forces_the_end_once_it_is_spent() -> None:
-    params = {"max_tokens": 3, "end_token_ids": [8, 9], "start_token_ids": [7]}
-    everything = set(range(VOCAB))
-
-    def after(output: list[int], prompt: list[int]) -> set[int]:
-        return left(ThinkingBudget(), params, prompt, output)
-
-    # The prompt opened the reasoning.
-    assert after([1, 2], [7]) == everything
-    assert after([1, 2, 3], [7]) == {8}
-    assert after([1, 2, 3, 8], [7]) == {9}
-    assert after([1, 2, 3, 8, 9], [7]) == everything
-    # The model opens it, and may close it by itself.
-    assert after([1, 1, 1, 1, 1], [2]) == everything
-    assert after([1, 7, 1, 1], [2]) == everything
-    assert after([1, 7, 1, 1, 1], [2]) == {8}
-    assert after([7, 1, 8, 9, 1, 1, 1, 1], [2]) == everything
-    # It was half-way through the end when the budget ran out.
-    assert after([1, 2, 8], [7]) == {9}
-    # What the prompt opened and closed is over.
-    assert after([1, 2, 3, 4], [7, 1, 8, 9]) == everything
-
-
-def test_a_thinking_budget_of_zero_ends_the_reasoning_at_once() -> None:
-    params = {"max_tokens": 0, "end_token_ids": [8]}
-    assert left(ThinkingBudget(), params, [1], []) == {8}
-    assert left(ThinkingBudget(), params, [1], [8]) == set(range(VOCAB))
-
-
 @pytest.mark.parametrize(
     ("processor", "params", "message"),
     [
@@ -130,8 +100,6 @@ def test_a_thinking_budget_of_zero_ends_the_reasoning_at_once() -> None:
         (NoRepeatNgram(), {"size": 0}, r"size must be an integer of at least 1, not 0"),
         (NoRepeatNgram(), {"size": 1.5}, r"not 1\.5"),
         (NoRepeatNgram(), {"size": 2, "window": -1}, r"window must be"),
-        (ThinkingBudget(), {"max_tokens": -1, "end_token_ids": [1]}, r"max_tokens must be"),
-        (ThinkingBudget(), {"max_tokens": 1}, r"needs end_token_ids"),
     ],
 )
 def test_bad_parameters_are_refused(processor: LogitsProcessor, params: Any, message: str) -> None:

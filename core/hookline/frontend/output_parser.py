@@ -9,15 +9,11 @@ from hookline.interfaces.api import RenderedChat
 from hookline.interfaces.parsers import (
     FunctionCallDelta,
     FunctionCallParser,
-    ReasoningContext,
     ReasoningDelta,
     ReasoningParser,
     UnknownFunctions,
 )
 from hookline.plugins.plan import PluginPlan
-
-#: Characters of the prompt's end that a reasoning parser sees.
-_PROMPT_TAIL = 512
 
 
 class ComposedOutputParser:
@@ -69,10 +65,7 @@ def build_output_parser(
     calls: FunctionCallParser | None = None
     chosen = plan.of_kind("reasoning_parsers")
     if chosen and separate_reasoning:
-        context = ReasoningContext(
-            prompt_tail=rendered.prompt[-_PROMPT_TAIL:], template_kwargs=dict(template_kwargs or {})
-        )
-        reasoning = plan.load(chosen[0])(context)
+        reasoning = plan.load(chosen[0])(rendered.reasoning_context(template_kwargs))
     chosen = plan.of_kind("function_call_parsers")
     if chosen and tools:
         calls = plan.load(chosen[0])(tools, unknown_functions=unknown_functions)

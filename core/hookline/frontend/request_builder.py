@@ -11,10 +11,12 @@ from hookline.config.engine_plan import EnginePlan
 from hookline.config.model_config import ModelConfig
 from hookline.errors import RequestError
 from hookline.frontend.chat_template import ChatTemplates
+from hookline.frontend.output_plan import OutputPlanner
 from hookline.frontend.sampling_defaults import SamplingDefaults
 from hookline.frontend.served_models import ServedModels
 from hookline.frontend.validation import RequestChecks
 from hookline.interfaces.api import GenerateRequest, RenderedChat
+from hookline.interfaces.parsers import PROMPT_TAIL, ReasoningContext, ReasoningSpan
 from hookline.messages.requests import CacheNamespace, PoolingRequest, TokenizedRequest
 from hookline.sampling_params import SamplingParams
 from hookline.text.tokenizer import Tokenizer
@@ -41,6 +43,7 @@ class RequestBuilder:
             plan.served_model_name, root=plan.model_path, max_model_len=self.context_len, adapters=plan.adapters
         )
         self._defaults = SamplingDefaults(config.model, model)
+        self.outputs = OutputPlanner(plan.plugins)
         self._checks = RequestChecks(plan.plugins, model, self.context_len)
         self._templates = (
             None
@@ -82,7 +85,8 @@ class RequestBuilder:
         params = self._checks.fit_output(params, len(input_ids))
         if request.logprobs is not None:
             self._checks.logprobs(request.logprobs, len(input_ids), params)
-        return self._choices(request, input_ids, params, pooling, adapter)
+        reasoning = None if pooling is not None else self._reasoning(request, input_ids, params)
+        return self._choices(request, input_ids, params, pooling, adapter, reasoning)
 
     def check_token_ids(self, ids: Sequence[int], field: str) -> None:
         """Raises ``RequestError`` naming ``field`` unless all ``ids`` are in the model's vocabulary."""
@@ -128,6 +132,22 @@ class RequestBuilder:
             )
         return self._tokenizer.encode(request.prompt, add_special_tokens=request.add_special_tokens)
 
+    def _reasoning(
+        self, request: GenerateRequest, input_ids: list[int], params: SamplingParams
+    ) -> ReasoningSpan | None:
+        """Where the reasoning stands, if something waits for its end or bounds it."""
+        context = request.reasoning
+        if params.max_thinking_tokens is not None:
+            return self.outputs.needed_span(context or self._context(request, input_ids))
+        return None if context is None or params.grammar is None else self.outputs.span(context)
+
+    def _context(self, request: GenerateRequest, input_ids: list[int]) -> ReasoningContext:
+        """What a prompt that is no chat shows of its reasoning."""
+        tail = request.prompt
+        if tail is None:
+            tail = "" if self._tokenizer is None else self._tokenizer.decode(input_ids[-PROMPT_TAIL:])
+        return ReasoningContext(prompt_tail=tail[-PROMPT_TAIL:], template_kwargs={})
+
     def _choices(
         self,
         request: GenerateRequest,
@@ -135,6 +155,7 @@ class RequestBuilder:
         params: SamplingParams,
         pooling: PoolingRequest | None,
         adapter: str | None,
+        reasoning: ReasoningSpan | None,
     ) -> list[TokenizedRequest]:
         rid = request.rid or uuid.uuid4().hex
         count = 1 if pooling is not None else params.n
@@ -150,6 +171,7 @@ class RequestBuilder:
                 choice_index=index,
                 logprobs=request.logprobs,
                 pooling=pooling,
+                reasoning=reasoning,
                 priority=request.priority,
                 namespace=namespace,
                 lora=adapter,

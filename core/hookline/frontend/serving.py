@@ -11,7 +11,7 @@ from hookline.config.schema import HooklineConfig
 from hookline.errors import RequestError
 from hookline.frontend.output_parser import build_output_parser
 from hookline.frontend.tokenizer_manager import TokenizerManager
-from hookline.interfaces.api import Chunk, GenerateRequest, ModelCard, OutputParser, RenderedChat
+from hookline.interfaces.api import CallRules, Chunk, GenerateRequest, ModelCard, OutputParser, RenderedChat
 from hookline.sampling_params import SamplingParams
 from hookline.text.tokenizer import Tokenizer
 
@@ -88,6 +88,16 @@ class EngineServing:
             separate_reasoning=separate_reasoning,
             unknown_functions=self.config.output.unknown_functions,
         )
+
+    def constrained(
+        self,
+        sampling_params: SamplingParams,
+        rendered: RenderedChat,
+        rules: CallRules,
+        *,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> SamplingParams | None:
+        return self._builder.outputs.constrained(sampling_params, rules, rendered.reasoning_context(template_kwargs))
 
     async def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         tokenizer = self._need_tokenizer()

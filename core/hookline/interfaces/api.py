@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from hookline.interfaces.parsers import PROMPT_TAIL, ReasoningContext
 from hookline.interfaces.spec import Spec
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ class GenerateRequest:
     extra_key: str = ""
     #: Whether the tokenizer adds its special tokens to ``prompt`` (a rendered chat has them already).
     add_special_tokens: bool = True
+    #: What the reasoning parser may know: then a grammar begins behind the reasoning. ``None``: at the first token,
+    #: unless ``max_thinking_tokens`` is given, which says that there is reasoning.
+    reasoning: ReasoningContext | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +111,22 @@ class RenderedChat:
     stop: tuple[str, ...] = ()
     #: Whether the answer must keep special tokens, because those are what the reasoning parser looks for.
     keeps_special_tokens: bool = False
+
+    def reasoning_context(self, template_kwargs: Mapping[str, Any] | None = None) -> ReasoningContext:
+        """What the reasoning parser may know of this prompt."""
+        return ReasoningContext(prompt_tail=self.prompt[-PROMPT_TAIL:], template_kwargs=dict(template_kwargs or {}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRules:
+    """How an answer may call functions."""
+
+    #: OpenAI's tool objects; none: there are no calls.
+    tools: Sequence[Mapping[str, Any]] = ()
+    #: Whether the answer is calls and nothing else.
+    required: bool = False
+    #: Whether it may hold several.
+    parallel: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +202,19 @@ class Serving(Protocol):
         separate_reasoning: bool = True,
     ) -> OutputParser:
         """The parser of one choice. Give no ``tools`` when calls are not wanted (``tool_choice`` "none")."""
+        ...
+
+    def constrained(
+        self,
+        sampling_params: SamplingParams,
+        rendered: RenderedChat,
+        rules: CallRules,
+        *,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> SamplingParams | None:
+        """The parameters with one grammar of what may follow the reasoning: their own for an answer, the model's
+        format for calls. Give the request ``rendered.reasoning_context()`` too. ``None`` if calls are required and
+        cannot be demanded in the model's format."""
         ...
 
     async def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]: ...

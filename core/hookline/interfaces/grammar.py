@@ -31,6 +31,7 @@ class GrammarBackendSpec(Spec):
     known_features: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "rollback": "accepted tokens can be taken back",
+            "tag_formats": "structural tags of every format; the others take triggered_tags alone",
         }
     )
 

@@ -20,6 +20,8 @@ from hookline.interfaces.spec import Spec
 #: What becomes of a call to a function that the request does not list: "call", so that the caller can answer the
 #: model, or "content", word for word as the model wrote it.
 UnknownFunctions = Literal["call", "content"]
+#: Characters of the prompt's end that a reasoning parser sees.
+PROMPT_TAIL = 512
 #: Whether output begins inside of its reasoning, may begin it, or has none because the prompt closed it.
 SpanState = Literal["open", "possible", "closed"]
 

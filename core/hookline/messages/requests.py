@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from hookline.interfaces.parsers import ReasoningSpan
 from hookline.sampling_params import SamplingParams
 
 
@@ -95,6 +96,8 @@ class TokenizedRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request")
     choice_index: int = 0
     logprobs: LogprobRequest | None = None
     pooling: PoolingRequest | None = None
+    #: Where the reasoning stands, behind which a grammar begins, and which ``max_thinking_tokens`` bounds.
+    reasoning: ReasoningSpan | None = None
     priority: int = 0
     namespace: CacheNamespace = CacheNamespace()
     #: Pictures and the like; ``input_ids`` hold the model's placeholder token once for each embedding row.

@@ -45,7 +45,7 @@ SHIPPED_OFFERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "step3",
         ),
         "grammar_backends": ("llguidance", "outlines", "xgrammar"),
-        "logits_processors": ("allowed_tokens", "bad_words", "no_repeat_ngram", "thinking_budget"),
+        "logits_processors": ("allowed_tokens", "bad_words", "no_repeat_ngram"),
         "lora_backends": ("torch",),
         "models": ("llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_vl_moe"),
         "ops": ("torch", "triton"),

@@ -38,6 +38,7 @@ from hookline.scheduler.roster import Roster
 from hookline.scheduler.scheduler import Scheduler
 from hookline.scheduler.stats import Counters, StatsReporter
 from hookline.scheduler.stops import StopChecker, StopTexts
+from hookline.scheduler.thinking import ThinkingMatchers
 from hookline.scheduler.waits import GateSource, HoldSource, WaitRoom
 from hookline.text.tokenizer import load_tokenizer
 
@@ -197,8 +198,9 @@ def _grammar_gates(
     vocab_size: int,
 ) -> GrammarGates:
     specs = plan.plugins.of_kind("grammar_backends")
+    thinking = None if tokenizer is None else ThinkingMatchers(tokenizer, vocab_size)
     if not specs:
-        return GrammarGates(None, missing="a grammar backend (grammar.grammar_backend)")
+        return GrammarGates(None, thinking=thinking, missing="a grammar backend (grammar.grammar_backend)")
     if tokenizer is None:
         return GrammarGates(None, missing="a tokenizer (skip_tokenizer_init)")
     section = config.grammar
@@ -221,4 +223,4 @@ def _grammar_gates(
         max_bytes=section.grammar_cache_bytes,
         num_threads=section.grammar_workers or 1,
     )
-    return GrammarGates(compiler, chain, step_timeout=section.grammar_step_timeout)
+    return GrammarGates(compiler, chain, thinking=thinking, step_timeout=section.grammar_step_timeout)

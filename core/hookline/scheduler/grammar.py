@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hookline.scheduler.grammar_chain import BackendChain
     from hookline.scheduler.grammar_makers import GrammarMaker
     from hookline.scheduler.req import Req
+    from hookline.scheduler.thinking import ThinkingMatchers
 
 log = logging.getLogger(__name__)
 
@@ -265,6 +266,30 @@ class GrammarGate(Gate):
         self._compiler.leave(self._job)
 
 
+class ThinkingGate(Gate):
+    """Opens when the request can be followed through its reasoning, behind which its grammar begins, if it has one."""
+
+    def __init__(self, thinking: ThinkingMatchers, req: Req, grammar: Gate | None) -> None:
+        self._thinking = thinking
+        self._req = req
+        self._grammar = grammar
+
+    def poll(self) -> bool:
+        is_ready = self._thinking.is_ready()
+        if self._grammar is not None:
+            if not self._grammar.poll():
+                return False
+            self._grammar = None
+        if not is_ready:
+            return False
+        self._req.matcher = self._thinking.matcher(self._req, self._req.matcher)
+        return True
+
+    def cancel(self) -> None:
+        if self._grammar is not None:
+            self._grammar.cancel()
+
+
 class GrammarGates:
     """The gate source for constrained requests.
 
@@ -276,18 +301,32 @@ class GrammarGates:
         compiler: GrammarCompiler | None,
         chain: BackendChain | None = None,
         *,
+        thinking: ThinkingMatchers | None = None,
         step_timeout: float = 1.0,
         missing: str = "",
     ) -> None:
         """``chain``: what the compiler compiles with. ``step_timeout`` in seconds of processor time."""
         self.compiler = compiler
         self._chain = chain
+        self._thinking = thinking
         self._step_timeout = step_timeout
         self._missing = missing
 
     def __call__(self, req: Req) -> Gate | None:
+        if req.pooling is not None:
+            return None
+        gate = self._grammar_gate(req)
+        if req.request.reasoning is None:
+            return gate
+        if self._thinking is None:
+            raise RequestError(
+                "max_thinking_tokens needs a tokenizer (skip_tokenizer_init)", param="max_thinking_tokens"
+            )
+        return ThinkingGate(self._thinking, req, gate)
+
+    def _grammar_gate(self, req: Req) -> GrammarGate | None:
         grammar = req.params.grammar
-        if grammar is None or req.pooling is not None:
+        if grammar is None:
             return None
         kind, source = grammar
         if self.compiler is None:

@@ -26,11 +26,11 @@ from hookline.config.schema import HooklineConfig
 from hookline.errors import NotServedError, RequestError
 from hookline.frontend.chat_messages import normalize_messages
 from hookline.frontend.output_parser import ComposedOutputParser
-from hookline.interfaces.api import Chunk, GenerateRequest, ModelCard, OutputParser, RenderedChat
+from hookline.frontend.output_plan import constrain
+from hookline.interfaces.api import CallRules, Chunk, GenerateRequest, ModelCard, OutputParser, RenderedChat
 from hookline.interfaces.parsers import (
     FunctionCallParser,
     FunctionCallParserSpec,
-    ReasoningContext,
     ReasoningParser,
     ReasoningParserSpec,
 )
@@ -235,14 +235,30 @@ class FakeServing:
     ) -> OutputParser:
         reasoning: ReasoningParser | None = None
         if self.reasoning_parser is not None and separate_reasoning:
-            context = ReasoningContext(prompt_tail=rendered.prompt[-64:], template_kwargs=dict(template_kwargs or {}))
-            reasoning = _parser(ReasoningParserSpec, self.reasoning_parser)(context)
+            reasoning = _parser(ReasoningParserSpec, self.reasoning_parser)(rendered.reasoning_context(template_kwargs))
         calls: FunctionCallParser | None = None
         if self.function_call_parser is not None and tools:
             calls = _parser(FunctionCallParserSpec, self.function_call_parser)(
                 tools, unknown_functions=self.config.output.unknown_functions
             )
         return ComposedOutputParser(reasoning, calls)
+
+    def constrained(
+        self,
+        sampling_params: SamplingParams,
+        rendered: RenderedChat,
+        rules: CallRules,
+        *,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> SamplingParams | None:
+        span = None
+        if self.reasoning_parser is not None:
+            context = rendered.reasoning_context(template_kwargs)
+            span = _parser(ReasoningParserSpec, self.reasoning_parser)(context).span()
+        calls = None
+        if self.function_call_parser is not None:
+            calls = _parser(FunctionCallParserSpec, self.function_call_parser)
+        return constrain(sampling_params, rules, span, calls)
 
     async def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         return list(text.encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
 
 class ApiOptions(BaseModel):
@@ -13,5 +13,9 @@ class ApiOptions(BaseModel):
     max_stored_responses: int = Field(1024, ge=0, description="responses kept for later requests; 0: none")
     max_stored_bytes: int = Field(
         64 * 1024 * 1024, ge=0, description="bytes of all kept responses, the conversations before them included"
+    )
+    effort_tokens: dict[str, NonNegativeInt] = Field(
+        default_factory=dict,
+        description="tokens of reasoning that each reasoning effort allows at most, by its word; 'none' is 0",
     )
     max_stored_seconds: float = Field(24 * 3600.0, gt=0, description="seconds for which a response is kept at most")

@@ -22,7 +22,7 @@ def hookline_grammar_backends() -> list[GrammarBackendSpec]:
             target="hookline_grammar.xgrammar:XGrammarBackend",
             kinds=frozenset({"json_schema", "json_object", "regex", "ebnf", "choice", "structural_tag"}),
             requires=Requirements(packages=("xgrammar>=0.2",)),
-            features=frozenset({"rollback"}),
+            features=frozenset({"rollback", "tag_formats"}),
             priority=10,
             summary="pushdown automata: JSON schema, regex, EBNF, choices and structural tags",
         ),

@@ -31,9 +31,4 @@ def hookline_logits_processors() -> list[LogitsProcessorSpec]:
             target="hookline_logits.no_repeat_ngram:NoRepeatNgram",
             summary="{size, window, allowed_token_ids}: no sequence of so many tokens twice",
         ),
-        LogitsProcessorSpec(
-            name="thinking_budget",
-            target="hookline_logits.thinking_budget:ThinkingBudget",
-            summary="{max_tokens, end_token_ids, start_token_ids}: ends the reasoning after so many tokens",
-        ),
     ]

@@ -64,7 +64,7 @@ class AnthropicFamily(ApiFamily):
             return
         if self.serving.config.server.strict_requests:
             raise RequestError(
-                f"{ignored[0]} has no effect here: no logits processor 'thinking_budget'", param="thinking"
+                f"{ignored[0]} has no effect here: this server has no reasoning parser", param="thinking"
             )
         headers = getattr(request.state, "answer_headers", {})
         told = [headers[IGNORED_HEADER]] if IGNORED_HEADER in headers else []

@@ -14,7 +14,7 @@ from hookline_api.anthropic.blocks import BlockWriter
 from hookline_api.anthropic.bodies import ConversationBody, MessagesBody
 from hookline_api.anthropic.conversation import chat_messages, read_wish
 from hookline_api.chat.reader import ChoiceReader
-from hookline_api.chat.thinking_budget import thinking_budget
+from hookline_api.chat.thinking import can_bound
 from hookline_api.chat.turn import ChatTurn, ChatWish, render
 from hookline_api.typed_events import typed_event
 
@@ -41,11 +41,10 @@ class MessagesAnswer:
         ignored: tuple[str, ...] = ()
         budget = body.thinking_tokens()
         if budget is not None:
-            processors = await thinking_budget(serving, budget, body.template_kwargs())
-            if processors is None:
-                ignored = ("thinking.budget_tokens",)
+            if can_bound(serving):
+                sampling["max_thinking_tokens"] = budget
             else:
-                sampling["logits_processors"] = processors
+                ignored = ("thinking.budget_tokens",)
         wish = _wish(
             body,
             sampling=sampling,

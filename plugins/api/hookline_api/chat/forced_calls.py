@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Literal
 
+from hookline.interfaces.api import OutputParser
 from hookline.interfaces.parsers import FunctionCallDelta, ReasoningDelta, ToolCallDelta
 from hookline.text.json_stream import JsonObjectScanner, MemberPiece
 
@@ -12,13 +13,15 @@ _SPACE = " \t\n\r"
 
 
 class ForcedCalls:
-    """An ``OutputParser`` of ``[{"name": ..., "parameters": {...}}, ...]``.
+    """An ``OutputParser`` of ``[{"name": ..., "parameters": {...}}, ...]``, behind reasoning.
 
     The grammar vouches for the shape, so arguments are passed on while they are written. Where the output
     is something else after all (cut off at the start, a logits processor that went its own way) it is content.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reasoning: OutputParser) -> None:
+        """``reasoning`` parses what comes before; it looks for no calls."""
+        self._reasoning = reasoning
         self._place: Literal["start", "between", "call", "end", "content"] = "start"
         self._num_calls = 0
         self._scanner = JsonObjectScanner()
@@ -30,6 +33,17 @@ class ForcedCalls:
 
     def feed(self, text: str) -> tuple[ReasoningDelta, FunctionCallDelta]:
         """Read the next piece of output."""
+        reasoning, rest = self._reasoning.feed(text)
+        return reasoning, self._read(rest.content)
+
+    def finish(self) -> tuple[ReasoningDelta, FunctionCallDelta]:
+        """The output has ended."""
+        reasoning, rest = self._reasoning.finish()
+        found = self._read(rest.content)
+        is_broken = found.incomplete or (self._place == "call" and self._is_named)
+        return reasoning, FunctionCallDelta(found.content, found.calls, is_broken)
+
+    def _read(self, text: str) -> FunctionCallDelta:
         calls: list[ToolCallDelta] = []
         content = ""
         incomplete = False
@@ -47,11 +61,7 @@ class ForcedCalls:
                     calls += self._ended()
             else:
                 position = self._step(text, position)
-        return ReasoningDelta(), FunctionCallDelta(content, calls, incomplete)
-
-    def finish(self) -> tuple[ReasoningDelta, FunctionCallDelta]:
-        """The output has ended."""
-        return ReasoningDelta(), FunctionCallDelta(incomplete=self._place == "call" and self._is_named)
+        return FunctionCallDelta(content, calls, incomplete)
 
     def _step(self, text: str, position: int) -> int:
         """One character between calls."""

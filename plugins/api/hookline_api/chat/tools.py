@@ -9,6 +9,9 @@ from types import MappingProxyType
 from typing import Any
 
 from hookline.errors import RequestError
+from hookline.formats.schemas import moved
+from hookline.formats.wire import MAX_CALLS
+from hookline.interfaces.api import CallRules
 
 #: A function without ``parameters`` takes none.
 _NO_PARAMETERS: Mapping[str, Any] = MappingProxyType({"properties": {}, "additionalProperties": False})
@@ -20,11 +23,15 @@ class ToolWish:
 
     #: Tools that the chat template shows, and that calls are looked for.
     tools: Sequence[Mapping[str, Any]] = ()
-    #: ``tool_choice`` "required" or a function by name: the whole output is a JSON array of
-    #: ``{"name", "parameters"}`` after this schema, not the model's own format.
-    schema: str | None = None
+    #: ``tool_choice`` "required" or a function by name: the answer is calls and nothing else.
+    is_required: bool = False
     #: Calls beyond the first are dropped if not.
     is_parallel: bool = True
+
+    @property
+    def rules(self) -> CallRules:
+        """The same for the engine."""
+        return CallRules(tools=self.tools, required=self.is_required, parallel=self.is_parallel)
 
 
 def read_tools(
@@ -41,14 +48,14 @@ def read_tools(
     if not tools:
         raise RequestError("tool_choice needs tools", param="tool_choice")
     if choice == "required":
-        return ToolWish(tools=tools, schema=_array_schema(tools, is_single=not is_parallel), is_parallel=is_parallel)
+        return ToolWish(tools=tools, is_required=True, is_parallel=is_parallel)
     named = _named(choice)
     if named not in names:
         raise RequestError(
             f"tool_choice names {named!r:.80}, which is not among the tools ({', '.join(names)})", param="tool_choice"
         )
     chosen = [tools[names.index(named)]]
-    return ToolWish(tools=chosen, schema=_array_schema(chosen, is_single=True), is_parallel=False)
+    return ToolWish(tools=chosen, is_required=True, is_parallel=False)
 
 
 def _names(tools: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -81,16 +88,19 @@ def _named(choice: str | Mapping[str, Any] | None) -> str:
     return name
 
 
-def _array_schema(tools: Sequence[Mapping[str, Any]], *, is_single: bool) -> str:
-    """A schema of calls to the tools. Each tool's own schema becomes a definition, its references with it,
-    so that definitions of two tools never meet."""
+def array_schema(tools: Sequence[Mapping[str, Any]], *, is_parallel: bool) -> str:
+    """A schema of ``[{"name", "parameters"}, ...]``, for models whose format of calls is not known.
+
+    Each tool's own schema becomes a definition, its references with it, so that definitions of two tools never
+    meet.
+    """
     definitions = {}
     calls = []
     for index, tool in enumerate(tools):
         function = tool["function"]
         place = f"tool{index}"
         parameters = function.get("parameters") or _NO_PARAMETERS
-        definitions[place] = _moved({"type": "object", **parameters}, f"#/$defs/{place}")
+        definitions[place] = moved({"type": "object", **parameters}, f"#/$defs/{place}")
         calls.append(
             {
                 "type": "object",
@@ -102,22 +112,8 @@ def _array_schema(tools: Sequence[Mapping[str, Any]], *, is_single: bool) -> str
     schema: dict[str, Any] = {
         "type": "array",
         "minItems": 1,
+        "maxItems": MAX_CALLS if is_parallel else 1,
         "items": calls[0] if len(calls) == 1 else {"anyOf": calls},
         "$defs": definitions,
     }
-    if is_single:
-        schema["maxItems"] = 1
     return json.dumps(schema)
-
-
-def _moved(schema: Any, root: str) -> Any:
-    """The schema with references to its own parts as they are once it stands at ``root``."""
-    if isinstance(schema, Mapping):
-        moved = {key: _moved(value, root) for key, value in schema.items()}
-        target = schema.get("$ref")
-        if isinstance(target, str) and target.startswith("#"):
-            moved["$ref"] = root + target[1:]
-        return moved
-    if isinstance(schema, list):
-        return [_moved(item, root) for item in schema]
-    return schema

@@ -13,14 +13,16 @@ from hookline.api.choice import raise_if_failed
 from hookline.errors import RequestError
 from hookline.interfaces.api import Chunk, GenerateRequest, OutputParser, RenderedChat, Serving
 from hookline.messages.requests import LogprobRequest
+from hookline.sampling_params import SamplingParams
 from hookline_api.chat.forced_calls import ForcedCalls
 from hookline_api.chat.reader import ChoiceReader, Delta, join
 from hookline_api.chat.reasoning_tokens import count_reasoning_tokens
-from hookline_api.chat.tools import ToolWish
+from hookline_api.chat.tools import ToolWish, array_schema
 
 #: Deltas after which other requests get their turn.
 _BATCH = 512
-_GRAMMARS = ("json_schema", "regex", "ebnf", "structural_tag")
+#: What grammar backends call the grammars that are made here.
+_MADE = ("structural_tag", "json_schema")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,10 @@ class ChatTurn:
         self._serving = serving
         self._wish = wish
         self._rendered = rendered
+        #: Whether required calls come as a JSON array, since the model's own format is not known.
+        self._is_array = False
+        #: Whether the grammar is not the client's own.
+        self._is_made = False
         self.request = self._engine_request()
 
     @classmethod
@@ -71,12 +77,14 @@ class ChatTurn:
                         raise_if_failed(chunk.finish_reason)
                     yield chunk
             except RequestError as exc:
-                if self._wish.tools.schema is None or exc.param != "json_schema":
+                if not self._is_made or exc.param not in _MADE:
                     raise
-                # The client knows nothing of the schema that was made of its tools.
+                # The client knows nothing of the grammar that was made of its tools.
+                is_required = self._wish.tools.is_required
+                what = f"tool_choice {self._wish.tool_choice!r:.80} needs" if is_required else "these tools need"
                 raise RequestError(
-                    f"tool_choice {self._wish.tool_choice!r:.80} needs constrained output: {exc.message}",
-                    param="tool_choice",
+                    f"{what} constrained output: {exc.message}",
+                    param="tool_choice" if is_required else "tools",
                     code=exc.code,
                     status_code=exc.status_code,
                 ) from exc
@@ -84,7 +92,7 @@ class ChatTurn:
     def reader(self, *, by_token: bool = False) -> ChoiceReader:
         """A reader for one choice; see there."""
         tools = self._wish.tools
-        parser = ForcedCalls() if tools.schema is not None else self._parser(tools.tools)
+        parser = ForcedCalls(self._parser(())) if self._is_array else self._parser(tools.tools)
         return ChoiceReader(self._serving, parser, is_parallel=tools.is_parallel, by_token=by_token)
 
     async def deltas(self, reader: ChoiceReader, chunk: Chunk) -> list[Delta]:
@@ -110,8 +118,7 @@ class ChatTurn:
             self._rendered,
             tools=tools,
             template_kwargs=self._wish.template_kwargs,
-            # A grammar holds from the first token on: there is no reasoning, even if the template opened some.
-            separate_reasoning=self._wish.separate_reasoning and self.request.sampling_params.grammar is None,
+            separate_reasoning=self._wish.separate_reasoning,
         )
 
     def _engine_request(self) -> GenerateRequest:
@@ -123,17 +130,10 @@ class ChatTurn:
         if wish.tools.tools or self._rendered.keeps_special_tokens:
             # The markers of calls may be special tokens, and those of reasoning may be.
             values.setdefault("skip_special_tokens", False)
-        if wish.tools.schema is not None:
-            if any(values.get(kind) is not None for kind in _GRAMMARS):
-                raise RequestError(
-                    f"tool_choice {wish.tool_choice!r:.80} constrains the output by itself; "
-                    "leave out response_format and other grammars",
-                    param="tool_choice",
-                )
-            values["json_schema"] = wish.tools.schema
         return GenerateRequest(
             input_ids=self._rendered.input_ids,
-            sampling_params=self._serving.default_sampling_params(values),
+            sampling_params=self._constrained(self._serving.default_sampling_params(values)),
+            reasoning=self._rendered.reasoning_context(wish.template_kwargs),
             stream=wish.stream,
             rid=wish.rid or uuid.uuid4().hex,
             model=wish.model,
@@ -142,6 +142,22 @@ class ChatTurn:
             cache_salt=wish.cache_salt,
             extra_key=wish.extra_key,
         )
+
+    def _constrained(self, params: SamplingParams) -> SamplingParams:
+        """With the grammar of what the answer may be."""
+        wish, tools = self._wish, self._wish.tools
+        if tools.is_required and params.grammar is not None:
+            raise RequestError(
+                f"tool_choice {wish.tool_choice!r:.80} constrains the output by itself; "
+                "leave out response_format and other grammars",
+                param="tool_choice",
+            )
+        found = self._serving.constrained(params, self._rendered, tools.rules, template_kwargs=wish.template_kwargs)
+        self._is_array = found is None
+        if found is None:
+            found = params.replace(json_schema=array_schema(tools.tools, is_parallel=tools.is_parallel))
+        self._is_made = bool(tools.tools) and found.grammar != params.grammar
+        return found
 
 
 async def render(serving: Serving, wish: ChatWish) -> RenderedChat:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from hookline.api.bodies import RequestBody
 from hookline.errors import RequestError
+from hookline_api.chat.thinking import effort_kwargs
 from hookline_api.prompts import PromptField
 
 #: Fields that go to the sampler under their own names.
@@ -32,6 +33,7 @@ _SAMPLING_FIELDS = (
     "ebnf",
     "structural_tag",
     "stream_interval",
+    "max_thinking_tokens",
     "logits_processors",
 )
 
@@ -92,6 +94,7 @@ class CommonBody(RequestBody):
     ebnf: str | None = None
     structural_tag: str | None = None
     stream_interval: int | None = None
+    max_thinking_tokens: int | None = None
     logits_processors: dict[str, Any] | None = None
     rid: str | None = None
     priority: int = 0
@@ -168,7 +171,7 @@ class ChatBody(CommonBody):
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
-    #: Goes to the chat template, as ``chat_template_kwargs`` do.
+    #: Goes to the chat template, as ``chat_template_kwargs`` do; "none" turns thinking off.
     reasoning_effort: str | None = None
 
     # Extensions.
@@ -179,8 +182,7 @@ class ChatBody(CommonBody):
 
     def template_kwargs(self) -> dict[str, Any]:
         """What the chat template gets besides messages and tools."""
-        effort = {} if self.reasoning_effort is None else {"reasoning_effort": self.reasoning_effort}
-        return {**effort, **(self.chat_template_kwargs or {})}
+        return {**effort_kwargs(self.reasoning_effort), **(self.chat_template_kwargs or {})}
 
 
 class EmbeddingBody(RequestBody):

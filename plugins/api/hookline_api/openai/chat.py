@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -14,6 +14,7 @@ from hookline.interfaces.api import Chunk, Serving
 from hookline.messages.outputs import FinishReason, TokenLogprob
 from hookline.messages.requests import LogprobRequest
 from hookline_api.chat.reader import ChoiceReader, Delta, DeltaKind
+from hookline_api.chat.thinking import thinking_limit
 from hookline_api.chat.tools import read_tools
 from hookline_api.chat.turn import ChatTurn, ChatWish
 from hookline_api.openai.bodies import ChatBody, StreamOptions
@@ -35,14 +36,15 @@ class ChatAnswer:
         self._usage = Usage(with_reasoning=True)
 
     @classmethod
-    async def prepare(cls, serving: Serving, body: ChatBody) -> ChatAnswer:
+    async def prepare(cls, serving: Serving, body: ChatBody, effort_tokens: Mapping[str, int]) -> ChatAnswer:
         """Check and render the chat. Raises ``RequestError`` for anything that is wrong with the request."""
         _check(body)
+        limit = thinking_limit(serving, body.max_thinking_tokens, body.reasoning_effort, effort_tokens)
         wish = ChatWish(
             messages=body.messages,
             tools=read_tools(body.tools, body.tool_choice, body.parallel_tool_calls),
             tool_choice=body.tool_choice,
-            sampling=body.sampling_overrides(),
+            sampling={**body.sampling_overrides(), **limit},
             template_kwargs=body.template_kwargs(),
             separate_reasoning=body.separate_reasoning,
             add_generation_prompt=body.add_generation_prompt is not False and not body.continue_final_message,

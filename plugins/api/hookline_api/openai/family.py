@@ -11,15 +11,20 @@ from hookline.api.bodies import RequestBody, check_body, json_answer
 from hookline.api.sse import EventStream
 from hookline.api.tasks import answer
 from hookline.errors import NotServedError
-from hookline.interfaces.api import ApiFamily, ModelCard
+from hookline.interfaces.api import ApiContext, ApiFamily, ModelCard
 from hookline_api.openai.bodies import ChatBody, CompletionBody, EmbeddingBody
 from hookline_api.openai.chat import ChatAnswer
 from hookline_api.openai.completions import CompletionAnswer
 from hookline_api.openai.embeddings import check_embedding, embed
+from hookline_api.options import ApiOptions
 
 
 class OpenAIFamily(ApiFamily):
     """Models, chat, completions and embeddings."""
+
+    def __init__(self, context: ApiContext) -> None:
+        super().__init__(context)
+        self._options = ApiOptions() if self.options is None else self.options
 
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/v1")
@@ -49,7 +54,7 @@ class OpenAIFamily(ApiFamily):
     async def chat(self, request: Request, body: ChatBody) -> Response:
         """The next message of a chat, whole or streamed."""
         await self._check(request, body)
-        reply = await ChatAnswer.prepare(self.serving, body)
+        reply = await ChatAnswer.prepare(self.serving, body, self._options.effort_tokens)
         if body.stream:
             return EventStream(reply.events())
         return await answer(request, reply.whole())

@@ -14,6 +14,7 @@ from hookline.errors import RequestError
 from hookline.interfaces.api import Chunk, Serving
 from hookline.messages.outputs import FinishReason, RequestStats, TokenLogprob
 from hookline.messages.requests import LogprobRequest
+from hookline_api.chat.thinking import thinking_limit
 from hookline_api.chat.turn import ChatTurn, ChatWish
 from hookline_api.openai.logprobs import chat_logprobs
 from hookline_api.responses.bodies import ResponsesBody
@@ -48,16 +49,19 @@ class ResponseAnswer:
         self._writer = ItemWriter(self._logprobs)
 
     @classmethod
-    async def prepare(cls, serving: Serving, store: ResponseStore, body: ResponsesBody) -> ResponseAnswer:
+    async def prepare(
+        cls, serving: Serving, store: ResponseStore, body: ResponsesBody, effort_tokens: Mapping[str, int]
+    ) -> ResponseAnswer:
         """Check and render the conversation. Raises ``RequestError`` for anything that is wrong with the request."""
         body.check()
+        limit = thinking_limit(serving, body.max_thinking_tokens, body.effort, effort_tokens)
         history = _history(store, body.previous_response_id)
         given = read_items(body.input)
         wish = ChatWish(
             messages=chat_messages(body.instructions, history, given),
             tools=read_wish(body.tools, body.tool_choice, body.parallel_tool_calls),
             tool_choice=body.tool_choice,
-            sampling=body.sampling_overrides(),
+            sampling={**body.sampling_overrides(), **limit},
             template_kwargs=body.template_kwargs(),
             stream=bool(body.stream),
             rid=f"resp_{uuid.uuid4().hex}",

@@ -9,6 +9,7 @@ import orjson
 
 from hookline.api.bodies import RequestBody
 from hookline.errors import RequestError
+from hookline_api.chat.thinking import effort_kwargs
 from hookline_api.openai.logprobs import MAX_TOP_LOGPROBS
 
 _LOGPROBS = "message.output_text.logprobs"
@@ -89,6 +90,7 @@ class ResponsesBody(RequestBody):
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    max_thinking_tokens: int | None = None
     priority: int = 0
     cache_salt: str = ""
     extra_key: str = ""
@@ -145,13 +147,14 @@ class ResponsesBody(RequestBody):
             values["json_schema"] = schema
         return values
 
+    @property
+    def effort(self) -> str | None:
+        """``reasoning.effort``."""
+        return self.reasoning.effort if self.reasoning is not None else None
+
     def template_kwargs(self) -> dict[str, Any]:
         """What the chat template gets besides messages and tools."""
-        effort = self.reasoning.effort if self.reasoning is not None else None
-        values: dict[str, Any] = {} if effort is None else {"reasoning_effort": effort}
-        if effort == "none":
-            values["enable_thinking"] = values["thinking"] = False
-        return {**values, **(self.chat_template_kwargs or {})}
+        return {**effort_kwargs(self.effort), **(self.chat_template_kwargs or {})}
 
     def _schema_text(self) -> str | None:
         wish = self.text_format()

@@ -21,7 +21,8 @@ class ResponsesFamily(ApiFamily):
 
     def __init__(self, context: ApiContext) -> None:
         super().__init__(context)
-        self._store = ResponseStore(ApiOptions() if self.options is None else self.options)
+        self._options = ApiOptions() if self.options is None else self.options
+        self._store = ResponseStore(self._options)
 
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/v1/responses")
@@ -34,7 +35,7 @@ class ResponsesFamily(ApiFamily):
     async def create(self, request: Request, body: ResponsesBody) -> Response:
         """Answer an input, whole or streamed."""
         await check_body(request, body, strict=self.serving.config.server.strict_requests)
-        reply = await ResponseAnswer.prepare(self.serving, self._store, body)
+        reply = await ResponseAnswer.prepare(self.serving, self._store, body, self._options.effort_tokens)
         if body.stream:
             return TypedEventStream(reply.events())
         return await answer(request, reply.whole())
