@@ -48,6 +48,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 "hookline.api.streams",
                 "hookline.api.tasks",
                 "hookline.api.auth:require_admin",
+                "hookline.formats.schemas",
                 "hookline.messages.outputs",
                 "hookline.messages.requests",
                 "hookline.sampling_params",

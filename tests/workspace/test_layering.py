@@ -47,7 +47,7 @@ COMMON_MAY: dict[str, set[str]] = {
     "platform": {"errors"},
     "text": {"errors", "sampling_params"},
     "interfaces": {"errors", "sampling_params"},
-    "formats": {"interfaces", "text"},
+    "formats": {"errors", "interfaces", "text"},
     "config": {"errors", "interfaces", "plugins", "sampling_params"},
     "plugins": {"_version", "deprecations", "errors", "interfaces", "config"},
     "observability": {"errors", "messages"},

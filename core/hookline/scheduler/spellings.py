@@ -33,6 +33,7 @@ class Spellings:
                 self._by_first.setdefault(spelt[0], []).append(index)
                 if not spelt.strip(_BLANK):
                     blank.append(index)
+        self.everything = self.bits(range(vocab_size))
         #: Tokens of nothing but white space.
         self.blank = self.bits(blank)
         self._markers: dict[str, Marker] = {}

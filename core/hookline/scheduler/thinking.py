@@ -101,7 +101,7 @@ class ThinkingMatcher(GrammarMatcher):
         if place.phase is Phase.THINKING:
             self._fill_thinking(mask_W)
         elif place.phase is Phase.FREE or self._inner is None:
-            mask_W[:] = -1
+            mask_W[:] = self._spellings.everything
         else:
             mask_W[:] = 0
             if place.fits:
@@ -179,8 +179,9 @@ class ThinkingMatcher(GrammarMatcher):
         if self._inner is not None:
             if token_id in self._end_ids:
                 return None
-            if token_id in self._exits and self._inner.accept_token(token_id):
-                return replace(place, phase=Phase.GRAMMAR, num_taken=place.num_taken + 1)
+            if token_id in self._exits:
+                is_taken = self._inner.accept_token(token_id)
+                return replace(place, phase=Phase.GRAMMAR, num_taken=place.num_taken + 1) if is_taken else None
         forced = self._forced_id()
         if forced is not None and token_id != forced:
             return None
@@ -211,7 +212,7 @@ class ThinkingMatcher(GrammarMatcher):
         if forced is not None:
             mask_W[:] = self._spellings.bits([forced])
             return
-        mask_W[:] = -1
+        mask_W[:] = self._spellings.everything
         if self._inner is None:
             return
         mask_W &= ~self._end_bits

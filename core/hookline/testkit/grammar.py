@@ -21,7 +21,7 @@ from hookline.interfaces.grammar import (
     GrammarEnv,
     GrammarMatcher,
 )
-from hookline.testkit.grammar_cases import BAD_SOURCES, CASES, KINDS, GrammarCase
+from hookline.testkit.grammar_cases import BAD_SOURCES, CASES, KINDS, TAG_FORMATS, GrammarCase
 from hookline.testkit.grammar_walks import Speller, allowed, environment, random_output, spell
 from hookline.testkit.offer_suite import OfferSuite
 from hookline.testkit.properties import examples
@@ -45,7 +45,8 @@ class GrammarBackendSuite(OfferSuite[GrammarBackendSpec]):
 
     kind = "grammar_backends"
     confirms: ClassVar[Mapping[str, str]] = {
-        "rollback": "masks are the same after any tokens, the end token too, were accepted and taken back"
+        "rollback": "masks are the same after any tokens, the end token too, were accepted and taken back",
+        "tag_formats": "structural tags of all formats that calls of functions are written with compile, and hold",
     }
 
     #: Ids of the testkit's grammars that the backend does not compile ("regex:a{0,3}"); the suite then checks
@@ -282,6 +283,16 @@ class GrammarBackendSuite(OfferSuite[GrammarBackendSpec]):
             assert matcher.is_terminated == (masks[-1] is None)
             if masks[-1] is not None:
                 assert allowed(matcher, env.vocab_size) == masks[-1]
+
+    # --- structural tags ---
+
+    def test_structural_tags_of_all_formats_hold(self, vocabulary: str) -> None:
+        self.need("tag_formats")
+        env = self.env(vocabulary)
+        for text in (*TAG_FORMATS.accepted, *TAG_FORMATS.refused):
+            matcher = self.matcher(TAG_FORMATS, vocabulary)
+            ids = [*Speller(env).ids(text), env.end_token_ids[0]]
+            assert all(map(matcher.accept_token, ids)) is (text in TAG_FORMATS.accepted), text
 
     # --- environments ---
 

@@ -220,6 +220,43 @@ CHOICES = (
 )
 CASES = (*REGEXES, *SCHEMAS, *EBNFS, *STRUCTURAL_TAGS, *JSON_OBJECTS, *CHOICES)
 
+#: A structural tag of many formats: what calls of functions are made of.
+TAG_FORMATS = GrammarCase(
+    kind="structural_tag",
+    source=json.dumps(
+        {
+            "type": "structural_tag",
+            "format": {
+                "type": "or",
+                "elements": [
+                    {"type": "json_schema", "json_schema": _X},
+                    {
+                        "type": "sequence",
+                        "elements": [
+                            {"type": "const_string", "value": "<f>"},
+                            {
+                                "type": "repeat",
+                                "min": 1,
+                                "max": 2,
+                                "content": {
+                                    "type": "tag",
+                                    "begin": "<a>",
+                                    "content": {"type": "any_text"},
+                                    "end": "</a>",
+                                },
+                            },
+                            {"type": "optional", "content": {"type": "regex", "pattern": "[0-9]{1,3}"}},
+                        ],
+                    },
+                ],
+            },
+        }
+    ),
+    accepted=['{"x": 1}', "<f><a></a>", "<f><a>b {c}</a><a>d</a>12"],
+    refused=["", "<f>", '{"x": "1"}', "<f><a>b</a><a>c</a><a>d</a>", "<f><a>b</a>1234", 'so {"x": 1}', "<f>12"],
+    judge=lambda text: True,
+)
+
 #: Sources that are no grammars, by kind.
 BAD_SOURCES: dict[str, tuple[str, ...]] = {
     "regex": ("(a", "[a", "a)", "*a"),

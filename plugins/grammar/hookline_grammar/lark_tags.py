@@ -24,6 +24,7 @@ _KEYS = {
     "optional": {"content"},
     "star": {"content"},
     "plus": {"content"},
+    "repeat": {"content", "min", "max"},
     "tag": {"begin", "content", "end"},
     "tags_with_separator": {"tags", "separator", "at_least_one", "stop_after_first"},
 }
@@ -49,6 +50,7 @@ class LarkTags:
             "optional": self._repeated,
             "star": self._repeated,
             "plus": self._repeated,
+            "repeat": self._counted,
             "tag": self._tag,
             "tags_with_separator": self._separated,
         }
@@ -88,6 +90,12 @@ class LarkTags:
 
     def _repeated(self, node: dict[str, Any]) -> str:
         return f"({self._node(node.get('content'))}){_MARKS[node['type']]}"
+
+    def _counted(self, node: dict[str, Any]) -> str:
+        low, high = node.get("min"), node.get("max")
+        if not isinstance(low, int) or not isinstance(high, int) or not 0 <= low:
+            raise RequestError("structural_tag: a 'repeat' needs 'min' and 'max', numbers", param=_PARAM)
+        return f"({self._node(node.get('content'))}){{{low},{'' if high < 0 else high}}}"
 
     def _tag(self, node: dict[str, Any]) -> str:
         begin, content, end = node.get("begin"), node.get("content"), node.get("end")

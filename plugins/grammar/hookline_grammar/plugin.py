@@ -31,7 +31,7 @@ def hookline_grammar_backends() -> list[GrammarBackendSpec]:
             target="hookline_grammar.llguidance:LLGuidanceBackend",
             kinds=frozenset({"json_schema", "json_object", "regex", "ebnf", "choice", "structural_tag"}),
             requires=Requirements(packages=("llguidance>=1.9",)),
-            features=frozenset({"rollback"}),
+            features=frozenset({"rollback", "tag_formats"}),
             priority=5,
             summary="a parser without compilation: JSON schema with more keywords, regex, EBNF, choices, simple tags",
         ),

@@ -22,7 +22,7 @@ def spec(target: str) -> GrammarBackendSpec:
         name="broken",
         target=f"{__name__}:{target}",
         kinds=frozenset({"regex"}),
-        features=frozenset({"rollback"}),
+        features=frozenset({"rollback", "tag_formats"}),
         summary="broken on purpose",
     )
 
@@ -292,3 +292,15 @@ class Raw(Backend):
 class TestRaw(GrammarBackendSuite):
     spec = spec("Raw")
     caught_by = "test_what_does_not_compile_is_the_requests_error"
+
+
+class Plain(Backend):
+    """Takes the fixed parts of a structural tag for all of it."""
+
+    def compile(self, kind: str, source: str) -> CompiledGrammar:
+        return super().compile("regex", "<f>.*" if kind == "structural_tag" else source)
+
+
+class TestPlain(GrammarBackendSuite):
+    spec = spec("Plain")
+    caught_by = "test_structural_tags_of_all_formats_hold"
