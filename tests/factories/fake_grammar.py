@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import takewhile
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from hookline.errors import RequestError
 from hookline.interfaces.grammar import CompiledGrammar, GrammarBackend, GrammarEnv, GrammarMatcher
 from hookline.testkit.plans import chosen
+from hookline.testkit.scheduling import letter
 
 #: What tests put into ``Harness(plugins=...)``.
 FAKE_GRAMMAR = chosen(
@@ -37,6 +39,10 @@ class FakeMatcher(GrammarMatcher):
 
     def rollback(self, num_tokens: int) -> None:
         del self.accepted[len(self.accepted) - num_tokens :]
+
+    def forced_text(self) -> bytes:
+        forced = takewhile(lambda place: len(place) == 1, self._places[len(self.accepted) : -1])
+        return "".join(letter(token_id) for place in forced for token_id in place).encode()
 
     @property
     def is_terminated(self) -> bool:

@@ -92,6 +92,7 @@ OPTIONS = {
         "grammar_workers",
         "grammar_memory_bytes",
         "grammar_step_timeout",
+        "grammar_jump_forward",
         "grammar_cache_bytes",
     ],
     "output": [

@@ -190,6 +190,11 @@ class GrammarConfig(Section):
         gt=0,
         description="seconds of processor time that a grammar may take for one token, and a tenth on average",
     )
+    grammar_jump_forward: int = Field(
+        0,
+        ge=0,
+        description="append text that a grammar forces without sampling it, if it is so many tokens; 0: off",
+    )
     grammar_cache_bytes: int = Field(256 * 1024 * 1024, ge=0, description="memory for compiled grammars")
 
 

@@ -88,6 +88,14 @@ class Execution:
             req.input_logprobs.clear()
         self._roster.enqueue(req)
 
+    def requeue(self, req: Req, num_known: int) -> None:
+        """Have a running request wait for a prefill of what was appended to it, unsampled, after its first
+        ``num_known`` tokens. Their KV, if computed or being computed, stays in the cache."""
+        self._ledger.release(req, keep=True, num_known=num_known)
+        self._roster.leave(req)
+        req.epoch += 1
+        self._roster.enqueue(req)
+
     def _start(self, items: Sequence[PrefillItem]) -> list[Req]:
         """Rows and locked prefixes for the requests that begin. All are locked before anything is evicted."""
         started = [req for item in items if (req := self._need(item.rid)).state is ReqState.WAITING]
@@ -97,7 +105,8 @@ class Execution:
         for req in started:
             self._roster.begin(req)
             self._ledger.start(req)
-            if not req.num_retractions:
+            if not req.has_started:
+                req.has_started = True
                 req.cached_tokens = req.seq_len
                 self._counters.cached_tokens += req.seq_len
                 self._counters.prompt_tokens += req.num_prompt_tokens
@@ -219,15 +228,19 @@ def _logprobs(batch: ScheduleBatch, num_extends: int, samples: list[bool]) -> li
 
 
 def _extend_logprobs(req: Req, prefix: int, end: int, *, samples: bool) -> LogprobSpec | None:
-    """What positions ``prefix`` ... ``end`` - 1 give: each the log-probability of the prompt token after it."""
+    """What positions ``prefix`` ... ``end`` - 1 give: each the log-probability of the token after it. That one is of
+    the prompt, or appended to the output."""
     wish = req.request.logprobs
     assert wish is not None
     output = wish.output and samples
-    start = req.pending_input_start
+    start = req.pending_score_start
     if start is None or start >= end:
         return req.decode_logprobs if output else None
     first = max(prefix, start)
-    targets = req.request.input_ids[first + 1 : end + 1]
+    if req.num_unscored:
+        targets = req.token_ids[first + 1 : end + 1].tolist()
+    else:
+        targets = req.request.input_ids[first + 1 : end + 1]
     return LogprobSpec(
         output=output,
         top=wish.top,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from hookline.scheduler.grammar_host import HostSetup
 from hookline.scheduler.grammar_makers import GrammarMaker, HostedMaker, LocalMaker
 from hookline.scheduler.inbox import Inbox
 from hookline.scheduler.intake import Intake, IntakeLimits
+from hookline.scheduler.jump_forward import JumpForward
 from hookline.scheduler.kv_ledger import KVLedger
 from hookline.scheduler.masks import MaskFiller
 from hookline.scheduler.media import MediaHost
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from hookline.messages.transport import Receiver, Sender
     from hookline.plugins.plan import ChosenSpec, PluginPlan
     from hookline.text.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
 
 #: Chunk size where resolution left it to the scheduler.
 _DEFAULT_CHUNK = 2048
@@ -101,7 +105,10 @@ def build_scheduler(
     batch_scheduler, name = _batch_scheduler(plan.plugins, config, info, allocator.num_slots)
     can_mix = all("mixed" in spec.features for spec in plan.plugins.of_kind("attention_backends"))
     execution = Execution(roster, ledger, finisher, counters, name, can_mix=can_mix)
-    results = Results(roster, media, finisher, StopChecker(info.vocab_size), outbox, counters)
+    stops = StopChecker(info.vocab_size)
+    results = Results(
+        roster, media, finisher, stops, outbox, counters, _jump_forward(config, tokenizer, execution, stops)
+    )
     masks = MaskFiller(info.vocab_size, roster, finisher)
     pipeline = Pipeline(worker, ledger, execution, media, masks, results, stats, batch_scheduler.on_result)
     control = Control(
@@ -132,6 +139,18 @@ def build_scheduler(
         check=LedgerCheck(roster, waits, ledger, counters) if config.observability.check_ledger else None,
         overlap=not config.execution.disable_overlap_schedule,
     )
+
+
+def _jump_forward(
+    config: HooklineConfig, tokenizer: Callable[[], Tokenizer] | None, execution: Execution, stops: StopChecker
+) -> JumpForward | None:
+    least = config.grammar.grammar_jump_forward
+    if not least or tokenizer is None:
+        return None
+    if not config.cache.enable_prefix_cache:
+        log.warning("grammar_jump_forward is off: it needs the prefix cache (cache.enable_prefix_cache)")
+        return None
+    return JumpForward(tokenizer, execution, stops, least)
 
 
 def _limits(

@@ -57,6 +57,10 @@ class Finisher:
                 req.state = ReqState.HELD
             else:
                 self._ledger.release(req, keep=keep)
+        if req.num_unscored:
+            # An abort ended it; a part of what was appended would lack its log-probabilities.
+            del req.output_ids[-req.num_unscored :]
+            req.num_unscored = 0
         if req.lora is not None:
             self._adapters.release(req.lora)
         self._media.release(req)

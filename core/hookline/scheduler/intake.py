@@ -174,7 +174,7 @@ class Intake:
         full = OverloadedError(
             f"{num_queued} requests are waiting already (max_queued_requests is {limit}); try again later"
         )
-        new = [req for req in self._roster if req.state in _QUEUED and not req.num_retractions]
+        new = [req for req in self._roster if req.state in _QUEUED and not req.has_started]
         if not self._limits.enable_priority or not new:
             raise full
         worst = min(new, key=lambda req: (req.priority, -req.arrival))

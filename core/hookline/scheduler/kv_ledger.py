@@ -132,15 +132,16 @@ class KVLedger:
         req.node = kept.node
         req.num_protected = kept.num_tokens
 
-    def release(self, req: Req, *, keep: bool) -> None:
-        """Take everything back from a request; ``keep`` leaves its tokens' KV in the cache."""
+    def release(self, req: Req, *, keep: bool, num_known: int | None = None) -> None:
+        """Take everything back from a request; ``keep`` leaves its tokens' KV in the cache, that of the first
+        ``num_known`` if given."""
         assert req.row is not None
         assert req.node is not None
         slots = self.pool.table[req.row, : req.seq_len].astype(np.int64)
         cached = req.num_protected
         if keep:
             # A token that is sampled but not yet fed has no KV; one that was cut off after a stop is not wanted.
-            length = min(req.seq_len, req.num_tokens)
+            length = min(req.seq_len, req.num_tokens if num_known is None else num_known)
             length -= length % self.page_size
             if length > cached:
                 kept = self.cache.insert(req.namespace, req.token_ids[:length], slots[:length], req.priority)

@@ -75,7 +75,7 @@ def _token_output(reqs: list[Req], refused: list[_Refusal]) -> BatchTokenOutput:
     has_logprobs = any(req.request.logprobs is not None for req in reqs)
     output = BatchTokenOutput(
         rids=[req.request.rid for req in reqs] + [request.rid for request, _ in refused],
-        token_ids=[req.output_ids[req.num_sent :] for req in reqs] + [[] for _ in refused],
+        token_ids=[req.output_ids[req.num_sent : req.num_sendable] for req in reqs] + [[] for _ in refused],
         finish_reasons=[req.finish_reason for req in reqs] + [reason for _, reason in refused],
         stats=[_stats(req) for req in reqs] + [_refused_stats(request) for request, _ in refused],
         starts=starts,
@@ -84,7 +84,7 @@ def _token_output(reqs: list[Req], refused: list[_Refusal]) -> BatchTokenOutput:
     )
     for req in reqs:
         req.was_announced = True
-        req.num_sent = len(req.output_ids)
+        req.num_sent = req.num_sendable
     return output
 
 
@@ -121,7 +121,7 @@ def _stats(req: Req) -> RequestStats:
     return RequestStats(
         req.num_prompt_tokens,
         req.cached_tokens,
-        len(req.output_ids),
+        req.num_sendable,
         req.num_retractions,
         req.queue_time,
         0 if media is None else len(media.items),

@@ -93,8 +93,10 @@ class Req:
     stop_text: StopText | None = None
     #: What every decode step of the request asks of log-probabilities.
     decode_logprobs: LogprobSpec | None = None
-    #: Not sent yet, one for each unsent output token.
+    #: Not sent yet, one for each unsent output token but for those that are not scored.
     output_logprobs: list[TokenLogprob] = field(default_factory=list)
+    #: Output tokens at the end that were not sampled and whose log-probabilities are still to come.
+    num_unscored: int = 0
     input_logprobs: list[TokenLogprob] = field(default_factory=list)
     input_logprobs_sent: bool = False
     embedding: list[float] | None = None
@@ -104,6 +106,8 @@ class Req:
     was_announced: bool = False
     cached_tokens: int = 0
     num_retractions: int = 0
+    #: Whether it was ever given a row.
+    has_started: bool = False
     #: Seconds from receipt to the first pass.
     queue_time: float = 0.0
     prompt_ids: IntArray = field(init=False)
@@ -139,6 +143,11 @@ class Req:
     @property
     def num_output_tokens(self) -> int:
         return len(self.output_ids)
+
+    @property
+    def num_sendable(self) -> int:
+        """Output tokens that have all that a client wants of them."""
+        return len(self.output_ids) - self.num_unscored
 
     @property
     def num_tokens(self) -> int:
@@ -185,7 +194,7 @@ class Req:
         if not self.reuses_prefix:
             return 0
         limit = self.num_tokens - 1
-        start = self.pending_input_start
+        start = self.pending_score_start
         return limit if start is None else min(limit, start)
 
     @property
@@ -195,6 +204,12 @@ class Req:
         if wish is None or wish.input_start is None or self.has_input_logprobs:
             return None
         return max(wish.input_start - 1, 0)
+
+    @property
+    def pending_score_start(self) -> int | None:
+        """The first position whose hidden state is needed for log-probabilities, still to come, of tokens that are
+        not sampled: of the prompt, or appended to the output."""
+        return self.num_tokens - self.num_unscored - 1 if self.num_unscored else self.pending_input_start
 
     @property
     def has_input_logprobs(self) -> bool:

@@ -11,6 +11,7 @@ from hookline.messages.outputs import FinishReason, TokenLogprob
 if TYPE_CHECKING:
     from hookline.interfaces.worker import StepResult, TokenLogprobs
     from hookline.scheduler.finisher import Finisher
+    from hookline.scheduler.jump_forward import JumpForward
     from hookline.scheduler.media import MediaHost
     from hookline.scheduler.outbox import Outbox
     from hookline.scheduler.req import Req
@@ -31,6 +32,7 @@ class Results:
         stops: StopChecker,
         outbox: Outbox,
         counters: Counters,
+        jumps: JumpForward | None = None,
     ) -> None:
         self._roster = roster
         self._media = media
@@ -38,6 +40,7 @@ class Results:
         self._stops = stops
         self._outbox = outbox
         self._counters = counters
+        self._jumps = jumps
 
     def process(self, a_pass: Pass, result: StepResult) -> StepReport:
         """Take in the results of a pass.
@@ -76,19 +79,21 @@ class Results:
         )
 
     def _take_tokens(self, req: Req, result: StepResult, index: int) -> int:
-        """Returns how many."""
+        """Returns how many, with those that a grammar forces behind them."""
         output_ids = req.output_ids
         first = len(output_ids)
         reason = self._stops.append(req, result.token_ids[index])
-        num_output = len(output_ids)
-        num_new = num_output - first
+        num_new = len(output_ids) - first
         if result.output_logprobs is not None and req.decode_logprobs is not None:
             found = result.output_logprobs[index]
             if found is not None:
                 req.output_logprobs.extend(_logprob(entry) for entry in found[:num_new])
+        if self._jumps is not None and reason is None and req.matcher is not None:
+            reason = self._jumps.follow(req)
+            num_new = len(output_ids) - first
         if reason is not None:
             self._finisher.finish(req, reason)
-        elif req.request.stream and (not req.num_sent or num_output - req.num_sent >= req.stream_interval):
+        elif req.request.stream and (not req.num_sent or req.num_sendable - req.num_sent >= req.stream_interval):
             # Counted since the last message, not by remainder: a step may bring several tokens.
             self._outbox.add(req)
         return num_new
@@ -104,10 +109,15 @@ def _take_input_logprobs(req: Req, a_pass: Pass, result: StepResult, index: int)
     wish = req.request.logprobs
     if spec is None or spec.input_start is None or wish is None:
         return
+    found = result.input_logprobs[index] if result.input_logprobs is not None else None
+    if req.num_unscored:
+        scores = (found or [])[: len(spec.input_targets)]
+        req.output_logprobs.extend(map(_logprob, scores))
+        req.num_unscored -= len(scores)
+        return
     if wish.input_start == 0 and not req.input_logprobs:
         # Nothing comes before the first token, so it has no probability.
         req.input_logprobs.append(TokenLogprob(None, req.request.input_ids[0]))
-    found = result.input_logprobs[index] if result.input_logprobs is not None else None
     if found is not None:
         req.input_logprobs.extend(_logprob(entry) for entry in found[: len(spec.input_targets)])
 

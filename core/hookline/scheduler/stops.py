@@ -65,8 +65,11 @@ class StopChecker:
     def __init__(self, vocab_size: int) -> None:
         self._vocab_size = vocab_size
 
-    def append(self, req: Req, token_ids: Sequence[int]) -> FinishReason | None:
-        """Append the tokens of one step up to the one that ends the request, and say why it ends."""
+    def append(self, req: Req, token_ids: Sequence[int], *, are_accepted: bool = False) -> FinishReason | None:
+        """Append the tokens of one step up to the one that ends the request, and say why it ends.
+
+        ``are_accepted``: the grammar has taken them already.
+        """
         # For every running request in every step: most have neither a grammar nor stops, and take one short path.
         output_ids = req.output_ids
         is_watched = req.matcher is not None or req.stop_text is not None
@@ -74,7 +77,7 @@ class StopChecker:
             if not 0 <= token_id < self._vocab_size:
                 message = f"the model gave token id {token_id}, outside the vocabulary of {self._vocab_size}"
                 return abort_reason(RequestError(message, code="invalid_token", status_code=500))
-            if is_watched and (refusal := _accept(req, token_id)) is not None:
+            if is_watched and not are_accepted and (refusal := _accept(req, token_id)) is not None:
                 return refusal
             output_ids.append(token_id)
             # The end tokens count as output, but not before min_new_tokens others.
