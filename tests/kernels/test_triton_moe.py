@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from hookline.layers.ops import FUSED_MOE, RMS_NORM, TOPK_SOFTMAX, Ops
+from hookline_kernels import tune
 from hookline_kernels.triton_moe import measuring, tiles
 from hookline_kernels.triton_moe.align import align
 from hookline_kernels.triton_moe.candidates import few_candidates, grouped_candidates
@@ -61,6 +64,14 @@ def test_every_kind_of_grouped_tile(per_sm: int, tma: bool, swap: bool, dtype: t
     given = arguments(37, dtype=dtype)
     given[4][3:6, 0] = -1
     tile = replace(SMALL, swap=swap, weights_tma=tma, rows_tma=tma, per_sm=per_sm)
+    check(grouped_moe(*given, up=tile, down=tile), given)
+
+
+@pytest.mark.parametrize("last", [1, 16, 17, 31, 32])
+def test_half_tails(last: int) -> None:
+    given = arguments(32 + last, top_k=1)
+    given[4][:] = 2
+    tile = replace(SMALL, rows=32, half_tail=True, weights_tma=True)
     check(grouped_moe(*given, up=tile, down=tile), given)
 
 
@@ -240,3 +251,22 @@ def test_routing_no_token() -> None:
     )
     assert normed.shape == total.shape == (0, 8)
     assert weights.shape == ids.shape == (0, 2)
+
+
+def test_a_table_keeps_what_was_not_measured_again(tmp_path: Path) -> None:
+    path = tmp_path / "a_card.json"
+    first = tune.Tuning("qwen3-30b-a3b", "bfloat16", [1, 8], 0.0)
+    first._grouped = {1: (SMALL, SMALL), 8: (SMALL, SMALL)}
+    first._few, first._few_wins = {1: FewTile(up_rows=4)}, {1: True, 8: False}
+    tune.write(path, first)
+    again = tune.Tuning("qwen3-30b-a3b", "bfloat16", [8, 64], 0.0)
+    wide = replace(SMALL, columns=128)
+    again._grouped = {8: (wide, SMALL), 64: (wide, wide)}
+    tune.write(path, again)
+    other = tune.Tuning("qwen3-235b-a22b", "bfloat16", [1], 0.0)
+    tune.write(path, other)
+    entry, another = json.loads(path.read_text())
+    assert [one["pairs"] for one in entry["grouped"]] == [8, 64, 512]
+    assert [one["up"]["columns"] for one in entry["grouped"]] == [16, 128, 128]
+    assert (entry["few_pairs"], entry["few"]["up_rows"]) == (8, 4)
+    assert (another["few_pairs"], another["grouped"]) == (0, [])

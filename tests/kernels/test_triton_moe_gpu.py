@@ -64,6 +64,18 @@ def test_every_kind_of_grouped_tile(per_sm: int, tma: bool, swap: bool, layer: L
     assert error(got, routing) < 8e-3
 
 
+@pytest.mark.parametrize("swap", [False, True])
+def test_half_tails(swap: bool, layer: Layer) -> None:
+    tile = GroupedTile(
+        rows=128, columns=64, depth=64, num_warps=8, num_stages=3, swap=swap, weights_tma=True, half_tail=True
+    )
+    routing = Routing(layer, 700, 0)
+    got = grouped_moe(
+        routing.x_TH, layer.w13, layer.w2, routing.weights_TK, routing.ids_TK, tile, replace(tile, columns=128)
+    )
+    assert error(got, routing) < 8e-3
+
+
 @pytest.mark.parametrize("tokens", [1, 4, 200])
 def test_replays_of_overlapping_launches_give_the_same_bits(tokens: int, layer: Layer) -> None:
     """Norm, routing and experts, several layers in a row, as a decode step has them."""

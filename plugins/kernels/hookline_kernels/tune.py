@@ -1,6 +1,6 @@
 """Measures tiles of the experts' kernels on this device and writes the table that ``fused_moe`` reads.
 
-    python -m hookline_kernels.tune [--shape NAME ...] [--seconds 100] [--out DIRECTORY]
+    python -m hookline_kernels.tune [--shape NAME ...] [--tokens N ...] [--seconds 100] [--out DIRECTORY]
 
 Candidates are compiled by parallel processes first; each is checked against float32 products before it counts.
 Shapes are tuned in the order given until the time is over; what was not reached keeps its old entry or the rule.
@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -103,12 +103,13 @@ def compile_in_parallel(shape: ExpertsShape, top_k: int, jobs: list[tuple[Tile, 
         process.join()
 
 
-def jobs_of(shape: ExpertsShape, top_k: int) -> list[tuple[Tile, bool]]:
+def jobs_of(shape: ExpertsShape, top_k: int, numbers: Sequence[int]) -> list[tuple[Tile, bool]]:
     """Every kernel that any number of tokens will try, once."""
     jobs: dict[tuple[Tile, bool], None] = {}
-    for tile in few_candidates():
-        jobs.update({(tile, True): None, (tile, False): None})
-    for tokens in TOKENS:
+    if min(numbers) <= MOST_FEW:
+        for tile in few_candidates():
+            jobs.update({(tile, True): None, (tile, False): None})
+    for tokens in numbers:
         mean = tokens * top_k / shape.experts
         for is_up in (True, False):
             jobs.update({(tile, is_up): None for tile in grouped_candidates(mean, is_up)})
@@ -128,39 +129,40 @@ class Row:
 class Tuning:
     """The measurements of one shape."""
 
-    def __init__(self, name: str, dtype: str, deadline: float) -> None:
+    def __init__(self, name: str, dtype: str, tokens: Sequence[int], deadline: float) -> None:
         experts, self.top_k, hidden, width = SHAPES[name]
         self.shape = ExpertsShape(experts=experts, width=width, hidden=hidden, dtype=dtype)
-        self.name, self._deadline = name, deadline
+        self.name, self._numbers, self._deadline = name, tokens, deadline
         self._few: dict[int, FewTile] = {}
         self._few_wins: dict[int, bool] = {}
         self._grouped: dict[int, tuple[GroupedTile, GroupedTile]] = {}
 
     def run(self) -> None:
         begin = time.monotonic()
-        jobs = jobs_of(self.shape, self.top_k)
+        jobs = jobs_of(self.shape, self.top_k, self._numbers)
         compile_in_parallel(self.shape, self.top_k, jobs)
         say(f"# {self.name}: {len(jobs)} kernels compiled in {time.monotonic() - begin:.0f} s")
         layer = Layer.random(self.shape, self.top_k, torch.device("cuda"))
-        for tokens in TOKENS:
+        for tokens in self._numbers:
             if time.monotonic() > self._deadline:
                 say(f"# no time left for {tokens} tokens and what follows")
                 break
             self._tokens(Bench(layer, tokens))
             torch.cuda.empty_cache()
 
-    def entry(self) -> dict[str, Any]:
-        """The table's entry for the shape."""
+    def entry(self, old: dict[str, Any] | None) -> dict[str, Any]:
+        """The table's entry for the shape; what was not measured is as in the ``old`` one."""
+        old = old or {"few_pairs": 0, "few": asdict(FewTile()), "grouped": []}
+        grouped = {one["pairs"]: one for one in old["grouped"]}
+        for tokens, (up, down) in self._grouped.items():
+            pairs = tokens * self.top_k
+            grouped[pairs] = {"pairs": pairs, "up": asdict(up), "down": asdict(down)}
         wins = [tokens * self.top_k for tokens, won in self._few_wins.items() if won]
-        few = self._few.get(1, FewTile())
         return {
             "shape": asdict(self.shape),
-            "few_pairs": max(wins, default=0),
-            "few": asdict(few),
-            "grouped": [
-                {"pairs": tokens * self.top_k, "up": asdict(up), "down": asdict(down)}
-                for tokens, (up, down) in sorted(self._grouped.items())
-            ],
+            "few_pairs": max(wins, default=0) if self._few_wins else old["few_pairs"],
+            "few": asdict(self._few[min(self._few)]) if self._few else old["few"],
+            "grouped": [grouped[pairs] for pairs in sorted(grouped)],
         }
 
     def _tokens(self, bench: Bench) -> None:
@@ -253,18 +255,20 @@ def short(tile: Tile, is_up: bool) -> str:
 # --- the command ---
 
 
-def write(path: Path, entries: list[dict[str, Any]]) -> None:
+def write(path: Path, tuning: Tuning) -> None:
     """The table, with the entries of other shapes that it had."""
-    old = json.loads(path.read_text()) if path.is_file() else []
-    new = [entry["shape"] for entry in entries]
-    kept = [entry for entry in old if entry["shape"] not in new]
+    entries = json.loads(path.read_text()) if path.is_file() else []
+    shape = asdict(tuning.shape)
+    (old,) = [entry for entry in entries if entry["shape"] == shape] or [None]
+    kept = [entry for entry in entries if entry["shape"] != shape]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([*kept, *entries], indent=1) + "\n")
+    path.write_text(json.dumps([*kept, tuning.entry(old)], indent=1) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", nargs="+", choices=sorted(SHAPES), default=["qwen3-30b-a3b"])
+    parser.add_argument("--tokens", nargs="+", type=int, default=TOKENS, help="numbers of tokens, most wanted first")
     parser.add_argument("--dtype", choices=["bfloat16", "float16"], default="bfloat16")
     parser.add_argument("--seconds", type=float, default=100.0, help="stop measuring after so long")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "triton_moe" / "tables")
@@ -275,10 +279,10 @@ def main() -> None:
     deadline = time.monotonic() + options.seconds
     path = options.out / table_name(torch.cuda.get_device_name())
     for name in options.shape:
-        tuning = Tuning(name, options.dtype, deadline)
+        tuning = Tuning(name, options.dtype, options.tokens, deadline)
         with torch.inference_mode():
             tuning.run()
-        write(path, [tuning.entry()])
+        write(path, tuning)
     say(f"# wrote {path}")
 
 

@@ -32,8 +32,14 @@ def grouped_candidates(mean: float, is_up: bool) -> list[GroupedTile]:
         tiles = [*_swapped((32, 64, 128), is_up, wide=True), *_wide((64,), is_up)]
     else:
         tiles = list(_wide((64, 128, 256), is_up))
-    tiles += [persistent for tile in tiles for persistent in _persistent(tile, is_up)]
+    halved = [] if mean <= _SMALL_MEAN else [replace(one, half_tail=True) for one in tiles if _halves(one)]
+    tiles += halved + [persistent for tile in tiles for persistent in _persistent(tile, is_up)]
     return [tile for tile in tiles if _shared(tile, is_up) <= _SHARED_BYTES]
+
+
+def _halves(tile: GroupedTile) -> bool:
+    """Whether a half tail may pay: large tiles whose rows come without descriptors."""
+    return tile.rows >= 64 and tile.weights_tma and not tile.rows_tma
 
 
 def _persistent(tile: GroupedTile, is_up: bool) -> Iterator[GroupedTile]:

@@ -11,9 +11,10 @@ from torch import Tensor
 from hookline_kernels.triton_moe.align import align
 from hookline_kernels.triton_moe.few import few_down, few_up
 from hookline_kernels.triton_moe.grouped import grouped_down, grouped_up, sum_experts
+from hookline_kernels.triton_moe.launching import has_dependent_launch
 from hookline_kernels.triton_moe.tiles import ExpertsShape, GroupedTile, Tiles, default_grouped, device_name, tiles_for
 
-#: Rows an expert has on average, for which the tiles of the deterministic variant are taken.
+#: Rows an expert has on average, for which the one tile of the deterministic variant is taken.
 _DETERMINISTIC_MEAN = 16.0
 
 
@@ -29,10 +30,19 @@ def fused_moe(x_TH: Tensor, w13_EJH: Tensor, w2_EHI: Tensor, weights_TK: Tensor,
 def fused_moe_deterministic(
     x_TH: Tensor, w13_EJH: Tensor, w2_EHI: Tensor, weights_TK: Tensor, ids_TK: Tensor
 ) -> Tensor:
-    """The same with tiles that do not depend on the number of tokens: the same bits for a token in any batch."""
+    """The same bits for a token in any batch: always the grouped products.
+
+    Hopper's tensor cores add the same products in the same order for every tile there is, whichever side the weights
+    are on, so that each number of tokens keeps its tuned tile; elsewhere there is one tile for all.
+    """
     if ids_TK.numel() == 0:
         return torch.zeros(x_TH.shape, dtype=x_TH.dtype, device=x_TH.device)
-    up, down = default_grouped(_DETERMINISTIC_MEAN, shape_of(w13_EJH, w2_EHI).dtype)
+    shape = shape_of(w13_EJH, w2_EHI)
+    if has_dependent_launch(x_TH.device) and x_TH.element_size() == 2:
+        tiles = tiles_for(device_name(x_TH.device), shape, ids_TK.numel())
+        up, down = tiles.up, tiles.down
+    else:
+        up, down = default_grouped(_DETERMINISTIC_MEAN, shape.dtype)
     return grouped_moe(x_TH, w13_EJH, w2_EHI, weights_TK, ids_TK, up, down)
 
 

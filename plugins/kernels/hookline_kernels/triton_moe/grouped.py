@@ -71,6 +71,7 @@ def _grouped(
         C=depth, OUT=out, E=experts, K=top_k, BLOCK_E=triton.next_power_of_2(experts),
         BLOCK_M=tile.rows, BLOCK_O=block_o, BLOCK_C=block_c, IS_UP=is_up, SWAP=tile.swap,
         W_TMA=weights_tma, X_TMA=rows_tma, IS_PERSISTENT=tile.per_sm > 0,
+        HALF_TAIL=tile.half_tail and not rows_tma and tile.per_sm == 0 and tile.rows >= 32,
         PRECISION="ieee" if x_RC.dtype is torch.float32 else "tf32",
         **launch_options(x_RC.device, num_warps=tile.num_warps, num_stages=tile.num_stages),
     )  # fmt: skip

@@ -198,11 +198,16 @@ def place_kernel(
     if (segment == 0) & (group == 0):
         tl.store(counts_E + e, totals, mask=e < E)
     begins = tl.cumsum(totals, 0) - totals + earlier
-    for index in tl.static_range(GROUP):
+    # Two experts share a scan: no segment has more pairs than half an integer counts.
+    place = tl.zeros([BLOCK_P], dtype=tl.int32)
+    is_mine = (ids >= group * GROUP) & (ids < group * GROUP + GROUP)
+    for index in tl.static_range(0, GROUP, 2):
         expert = group * GROUP + index
-        is_mine = ids == expert
-        place = tl.sum(tl.where(e == expert, begins, 0), 0) + tl.cumsum(is_mine.to(tl.int32), 0) - 1
-        tl.store(order_P + place, p, mask=is_mine & (expert < E))
+        ranks = tl.cumsum(tl.where(ids == expert, 1, 0) + tl.where(ids == expert + 1, 65536, 0), 0)
+        first = tl.sum(tl.where(e == expert, begins, 0), 0) + (ranks & 65535) - 1
+        second = tl.sum(tl.where(e == expert + 1, begins, 0), 0) + (ranks >> 16) - 1
+        place = tl.where(ids == expert, first, tl.where(ids == expert + 1, second, place))
+    tl.store(order_P + place, p, mask=is_mine)
 
 
 @triton.jit
@@ -210,14 +215,15 @@ def grouped_kernel(
     x_RC, w_EOC, order_P, counts_E, weights_P, out_PO, stride_x, stride_expert, programs,
     C: tl.constexpr, OUT: tl.constexpr, E: tl.constexpr, K: tl.constexpr, BLOCK_E: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_C: tl.constexpr, IS_UP: tl.constexpr,
-    SWAP: tl.constexpr, W_TMA: tl.constexpr, X_TMA: tl.constexpr, IS_PERSISTENT: tl.constexpr, PDL: tl.constexpr,
-    PRECISION: tl.constexpr,
+    SWAP: tl.constexpr, W_TMA: tl.constexpr, X_TMA: tl.constexpr, IS_PERSISTENT: tl.constexpr,
+    HALF_TAIL: tl.constexpr, PDL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Products of the experts with their rows, tile by tile. Grid: (programs,).
 
     The tiles of an expert are neighbours, its row tiles fastest, so that weights and rows come from the cache the
     second time. A persistent program takes every ``programs``-th tile, and fetches its next one while it writes;
-    otherwise each takes one, and those beyond the last tile return at once.
+    otherwise each takes one, and those beyond the last tile return at once. With ``HALF_TAIL`` an expert's last tile
+    has half as many rows if those are enough.
     """
     columns: tl.constexpr = (OUT + BLOCK_O - 1) // BLOCK_O
     e = tl.arange(0, BLOCK_E)
@@ -229,25 +235,50 @@ def grouped_kernel(
     num_tiles = tl.max(ends, 0)
     if IS_PERSISTENT:
         for tile in tl.range(tl.program_id(0), num_tiles, programs, flatten=True):
+            expert, begin, count, first_m, column = _find_tile(tile, counts, ends, e, BLOCK_M)
             _grouped_tile(
-                x_RC, w_EOC, order_P, weights_P, out_PO, stride_x, stride_expert, tile, counts, ends,
-                C, OUT, K, BLOCK_E, BLOCK_M, BLOCK_O, BLOCK_C, IS_UP, SWAP, W_TMA, X_TMA, PRECISION,
+                x_RC, w_EOC, order_P, weights_P, out_PO, stride_x, stride_expert,
+                expert, begin, count, first_m, column * BLOCK_O,
+                C, OUT, K, BLOCK_M, BLOCK_O, BLOCK_C, IS_UP, SWAP, W_TMA, X_TMA, PRECISION,
             )  # fmt: skip
     elif tl.program_id(0) < num_tiles:
-        _grouped_tile(
-            x_RC, w_EOC, order_P, weights_P, out_PO, stride_x, stride_expert, tl.program_id(0), counts, ends,
-            C, OUT, K, BLOCK_E, BLOCK_M, BLOCK_O, BLOCK_C, IS_UP, SWAP, W_TMA, X_TMA, PRECISION,
-        )  # fmt: skip
+        expert, begin, count, first_m, column = _find_tile(tl.program_id(0), counts, ends, e, BLOCK_M)
+        if HALF_TAIL and count - first_m <= BLOCK_M // 2:
+            _grouped_tile(
+                x_RC, w_EOC, order_P, weights_P, out_PO, stride_x, stride_expert,
+                expert, begin, count, first_m, column * BLOCK_O,
+                C, OUT, K, BLOCK_M // 2, BLOCK_O, BLOCK_C, IS_UP, SWAP, W_TMA, X_TMA, PRECISION,
+            )  # fmt: skip
+        else:
+            _grouped_tile(
+                x_RC, w_EOC, order_P, weights_P, out_PO, stride_x, stride_expert,
+                expert, begin, count, first_m, column * BLOCK_O,
+                C, OUT, K, BLOCK_M, BLOCK_O, BLOCK_C, IS_UP, SWAP, W_TMA, X_TMA, PRECISION,
+            )  # fmt: skip
+
+
+@triton.jit
+def _find_tile(tile, counts, ends, e, BLOCK_M: tl.constexpr):
+    """(expert, where its rows begin, how many it has, first row of the tile, block of columns).
+
+    ``ends`` says at which tile each expert ends, so that nobody else needs to know.
+    """
+    expert = tl.sum((ends <= tile).to(tl.int32), 0)
+    index = tile - tl.max(tl.where(ends <= tile, ends, 0), 0)
+    begin = tl.sum(tl.where(e < expert, counts, 0), 0)
+    count = tl.sum(tl.where(e == expert, counts, 0), 0)
+    row_tiles = (count + BLOCK_M - 1) // BLOCK_M
+    return expert, begin, count, index % row_tiles * BLOCK_M, index // row_tiles
 
 
 @triton.jit
 def _grouped_tile(
-    x_RC, w_EOC, order_P, weights_P, out_PO, stride_x, stride_expert, tile, counts, ends,
-    C: tl.constexpr, OUT: tl.constexpr, K: tl.constexpr, BLOCK_E: tl.constexpr,
+    x_RC, w_EOC, order_P, weights_P, out_PO, stride_x, stride_expert, expert, begin, count, first_m, first_o,
+    C: tl.constexpr, OUT: tl.constexpr, K: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_C: tl.constexpr, IS_UP: tl.constexpr,
     SWAP: tl.constexpr, W_TMA: tl.constexpr, X_TMA: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One tile. ``ends`` says at which tile each expert ends, so that nobody else needs to know.
+    """One tile.
 
     The up product reads token rows, computes gate and up of a block of columns in one product and writes
     silu(gate) * up in sorted order; the down product reads those, scales by the routing weight, and writes at each
@@ -255,25 +286,21 @@ def _grouped_tile(
     ``w_EOC`` is a descriptor over [parts of E, O, C], ``x_RC`` one over [R, C].
     """
     parts: tl.constexpr = 2 if IS_UP else 1
-    e = tl.arange(0, BLOCK_E)
-    expert = tl.sum((ends <= tile).to(tl.int32), 0)
-    index = tile - tl.max(tl.where(ends <= tile, ends, 0), 0)
-    begin = tl.sum(tl.where(e < expert, counts, 0), 0)
-    count = tl.sum(tl.where(e == expert, counts, 0), 0)
-    row_tiles = (count + BLOCK_M - 1) // BLOCK_M
-    first_m = index % row_tiles * BLOCK_M
-    first_o = index // row_tiles * BLOCK_O
     m = first_m + tl.arange(0, BLOCK_M)
     is_row = m < count
+    # Read before the product, which hides how long it takes.
+    pair = tl.load(order_P + begin + m, mask=is_row, other=0)
+    if IS_UP:
+        x_row, out_row = pair // K, begin + m
+    else:
+        x_row, out_row = begin + m, pair
+        scale = tl.load(weights_P + pair, mask=is_row, other=0.0)
     # Rows of the weights: of the gate, and then of the up projection.
     j = tl.arange(0, parts * BLOCK_O)
     w_row = first_o + j % BLOCK_O
     if not W_TMA:
         w_place = w_EOC + expert.to(tl.int64) * stride_expert + (w_row + j // BLOCK_O * OUT)[:, None] * C
     if not X_TMA:
-        x_row = begin + m
-        if IS_UP:
-            x_row = tl.load(order_P + x_row, mask=is_row, other=0) // K
         x_place = x_RC + x_row[:, None].to(tl.int64) * stride_x
     if SWAP:
         acc = tl.zeros([parts * BLOCK_O, BLOCK_M], dtype=tl.float32)
@@ -293,23 +320,22 @@ def _grouped_tile(
             acc = tl.dot(w, x.T, acc, input_precision=PRECISION)
         else:
             acc = tl.dot(x, w.T, acc, input_precision=PRECISION)
-    o = first_o + tl.arange(0, BLOCK_O)
     if IS_UP:
         if SWAP:
             gate, up = tl.split(tl.permute(tl.reshape(acc, [2, BLOCK_O, BLOCK_M]), (1, 2, 0)))
         else:
             gate, up = tl.split(tl.permute(tl.reshape(acc, [BLOCK_M, 2, BLOCK_O]), (0, 2, 1)))
         out = gate * tl.sigmoid(gate) * up
-        row = begin + m
+    elif SWAP:
+        out = acc * scale[None, :]
     else:
-        row = tl.load(order_P + begin + m, mask=is_row, other=0)
-        scale = tl.load(weights_P + row, mask=is_row, other=0.0)
-        out = acc * (scale[None, :] if SWAP else scale[:, None])
+        out = acc * scale[:, None]
+    o = first_o + tl.arange(0, BLOCK_O)
     if SWAP:
-        place = out_PO + row[None, :].to(tl.int64) * OUT + o[:, None]
+        place = out_PO + out_row[None, :].to(tl.int64) * OUT + o[:, None]
         is_stored = is_row[None, :] & (o < OUT)[:, None]
     else:
-        place = out_PO + row[:, None].to(tl.int64) * OUT + o[None, :]
+        place = out_PO + out_row[:, None].to(tl.int64) * OUT + o[None, :]
         is_stored = is_row[:, None] & (o < OUT)[None, :]
     tl.store(place, out.to(out_PO.dtype.element_ty), mask=is_stored)
 

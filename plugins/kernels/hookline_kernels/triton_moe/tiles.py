@@ -46,6 +46,8 @@ class GroupedTile:
     rows_tma: bool = False
     #: Persistent programs a multiprocessor, each fetching its next tile while it writes one; 0: a program a tile.
     per_sm: int = 0
+    #: The last tile of an expert has half the rows if those are enough; not with ``per_sm`` or ``rows_tma``.
+    half_tail: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,7 @@ def tiles_for(device_name: str, shape: ExpertsShape, pairs: int) -> Tiles:
     """The tiles of the nearest number of pairs that was measured, or by rule."""
     table = _table(device_name)
     for entry in table:
-        if ExpertsShape(**entry["shape"]) == shape:
+        if ExpertsShape(**entry["shape"]) == shape and entry["grouped"]:
             nearest = min(entry["grouped"], key=lambda one: abs(one["pairs"] - pairs))
             return Tiles(
                 few_pairs=entry["few_pairs"],
