@@ -43,6 +43,7 @@ ARCHITECTURES: Mapping[str, str] = {
     "qwen3": "Qwen3ForCausalLM",
     "qwen3_moe": "Qwen3MoeForCausalLM",
     "qwen3_vl_moe": "Qwen3VLMoeForConditionalGeneration",
+    "qwen3_vl": "Qwen3VLForConditionalGeneration",
 }
 FAMILIES = tuple(ARCHITECTURES)
 
@@ -53,6 +54,8 @@ def config_of(family: str, **changes: Any) -> dict[str, Any]:
         return {**_MOE, **changes}
     if family == "qwen3_vl_moe":
         return {"text_config": {**_MOE, "rope_parameters": _MROPE, **changes}, "vision_config": _VISION}
+    if family == "qwen3_vl":
+        return {"text_config": {"rope_parameters": _MROPE, **changes}, "vision_config": _VISION}
     return changes
 
 

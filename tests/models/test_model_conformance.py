@@ -64,4 +64,8 @@ class TestQwen3Moe(ModelSuite):
 class TestQwen3VLMoe(ModelSuite):
     name = "qwen3_vl_moe"
     hf_config: ClassVar[Mapping[str, Any]] = config_of("qwen3_vl_moe")
-    unused_tensors = ("model.visual.*",)
+
+
+class TestQwen3VL(ModelSuite):
+    name = "qwen3_vl"
+    hf_config: ClassVar[Mapping[str, Any]] = config_of("qwen3_vl")

@@ -17,10 +17,11 @@ from hookline.layers.embedding import Embedding
 from hookline.layers.linear import Linear, LinearMethod, LinearShape, UnquantizedLinear
 from hookline.layers.logits import LMHead
 from hookline.layers.moe import MoE, MoEMethod, MoEShape, UnquantizedMoE
-from hookline.layers.norm import RMSNorm
+from hookline.layers.norm import LayerNorm, RMSNorm
 from hookline.layers.normed_linear import NormedLinear
 from hookline.layers.normed_moe import NormedMoE
 from hookline.layers.ops import Ops
+from hookline.layers.packed_attention import BackendMaker, PackedAttention
 from hookline.layers.parameters import Parameter, Part, Split, whole
 from hookline.layers.rotary import RotaryEmbedding
 from hookline.layers.rotary_heads import NormedRotaryHeads, RotaryHeads
@@ -48,16 +49,19 @@ class BuildContext:
         linear_method: LinearMethod | None = None,
         moe_method: MoEMethod | None = None,
         layer_range: range | None = None,
+        encoder_backend: BackendMaker | None = None,
     ) -> None:
         """``max_positions`` is the context length of the engine: no pass has a position beyond it.
 
-        ``layer_range`` are the decoder layers of this rank; ``None``: all of them.
+        ``layer_range`` are the decoder layers of this rank; ``None``: all of them. ``encoder_backend`` makes the
+        attention backends of encoders; without it they run on torch.
         """
         self.device = device
         self.dtype = dtype
         self.ops = ops
         self.max_positions = max_positions
         self.layer_range = layer_range
+        self._encoder_backend = encoder_backend
         self._linear_method = linear_method or UnquantizedLinear()
         self._moe_method = moe_method or UnquantizedMoE()
         self._parameters: dict[str, Parameter] = {}
@@ -105,11 +109,13 @@ class BuildContext:
         bias: bool = False,
         split: Split = Split.COLUMN,
         quantizable: bool = True,
+        adaptable: bool = True,
     ) -> Linear:
-        """One projection."""
+        """One projection. LoRA adapters find it unless ``adaptable`` is false, as for encoders of media, whose output
+        is shared by all requests."""
         part = Part(name=path.rpartition(".")[2], size=out_features)
         shape = LinearShape(path=path, in_features=in_features, parts=(part,), bias=bias, split=split)
-        return self._linear(shape, self._linear_method if quantizable else UnquantizedLinear())
+        return self._linear(shape, self._linear_method if quantizable else UnquantizedLinear(), adaptable=adaptable)
 
     def merged_linear(self, path: str, in_features: int, parts: Sequence[Part], *, bias: bool = False) -> Linear:
         """Several projections of one input in one product; ``parts`` name them as checkpoints do."""
@@ -127,11 +133,12 @@ class BuildContext:
         )
         return self.merged_linear(path, in_features, parts, bias=bias)
 
-    def _linear(self, shape: LinearShape, method: LinearMethod) -> Linear:
+    def _linear(self, shape: LinearShape, method: LinearMethod, *, adaptable: bool = True) -> Linear:
         parameters = self._keep(method.parameters(shape, self.dtype, self.device))
         layer = Linear(shape, method, parameters)
-        self._linears[shape.path] = layer
-        self._bindings.append(lambda lora: layer.bind(self.ops, lora))
+        if adaptable:
+            self._linears[shape.path] = layer
+        self._bindings.append(lambda lora: layer.bind(self.ops, lora if adaptable else None))
         return layer
 
     def normed_linear(self, norm: RMSNorm, linear: Linear, *, activation: str | None = None) -> NormedLinear:
@@ -194,6 +201,11 @@ class BuildContext:
         """A root-mean-square norm."""
         return RMSNorm(self.parameter(f"{path}.weight", hidden_size), eps, self.ops)
 
+    def layer_norm(self, path: str, hidden_size: int, eps: float) -> LayerNorm:
+        """A layer norm with weight and bias."""
+        weight = self.parameter(f"{path}.weight", hidden_size)
+        return LayerNorm(weight, self.parameter(f"{path}.bias", hidden_size), eps)
+
     def rotary(self, rope: RopeConfig, head_dim: int) -> RotaryEmbedding:
         """The rotation table; one for all layers with the same parameters."""
         key = (rope, head_dim)
@@ -239,6 +251,12 @@ class BuildContext:
         )
         self._attention_layers.append(info)
         return Attention(info)
+
+    def packed_attention(self, *, num_heads: int, head_dim: int, scale: float | None = None) -> PackedAttention:
+        """Attention of an encoder of media, for all its layers; ``scale`` is head_dim ** -0.5 unless given."""
+        backend = None if self._encoder_backend is None else self._encoder_backend(num_heads, head_dim)
+        scale = head_dim**-0.5 if scale is None else scale
+        return PackedAttention(num_heads, head_dim, self.device, backend, scale)
 
     def _keep(self, parameters: list[Parameter]) -> list[Parameter]:
         for parameter in parameters:

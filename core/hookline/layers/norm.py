@@ -1,8 +1,9 @@
-"""RMS normalisation."""
+"""Normalisation: RMS norms of decoders, layer norms of encoders."""
 
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from hookline.layers.ops import FUSED_ADD_RMS_NORM, RMS_NORM, Ops
 
@@ -25,3 +26,18 @@ class RMSNorm:
     def add(self, x_TH: Tensor, residual_TH: Tensor) -> tuple[Tensor, Tensor]:
         """(norm(x + residual), x + residual). Neither argument may be used afterwards."""
         return self._add_norm(x_TH, residual_TH, self.weight, self.eps)
+
+
+class LayerNorm:
+    """Mean and variance norm over the last dimension, with weight and bias."""
+
+    __slots__ = ("bias", "eps", "weight")
+
+    def __init__(self, weight_H: Tensor, bias_H: Tensor, eps: float) -> None:
+        self.weight = weight_H
+        self.bias = bias_H
+        self.eps = eps
+
+    def forward(self, x_TH: Tensor) -> Tensor:
+        """norm(x)."""
+        return F.layer_norm(x_TH, self.weight.shape, self.weight, self.bias, self.eps)

@@ -8,6 +8,7 @@ Shape letters: T tokens of the pass, H hidden, S rows whose logits are wanted, V
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from hookline.layers.model import Model
@@ -16,7 +17,7 @@ from hookline.layers.parameters import Part, Split
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hookline.batch.forward_batch import ForwardBatch
+    from hookline.batch.forward_batch import EncoderRows, ForwardBatch
     from hookline.config.model_config import ModelConfig
     from hookline.layers.build import BuildContext
     from hookline.layers.linear import Linear
@@ -80,6 +81,26 @@ class DecoderLayer:
         return self.mlp.forward(self.attention.forward(qkv_TO, rotation, batch), residual_TH, batch.lora)
 
 
+class _MediaParts:
+    """Embedding rows of media in a pass: the first H elements of a row take the place of an embedding, each H more
+    are added to the hidden state after the next layer, the first one first."""
+
+    def __init__(self, media: EncoderRows | None, hidden_size: int) -> None:
+        self._places = None if media is None else media.places
+        self._parts: Sequence[Tensor] = () if media is None else media.rows.split(hidden_size, dim=1)
+
+    def place(self, x_TH: Tensor) -> Tensor:
+        """The embeddings with the first parts in their places, written in place."""
+        if self._places is None:
+            return x_TH
+        return x_TH.index_copy_(0, self._places, self._parts[0])
+
+    def add(self, x_TH: Tensor, depth: int) -> None:
+        """Add a layer's part to its output, in place."""
+        if self._places is not None and depth + 1 < len(self._parts):
+            x_TH.index_add_(0, self._places, self._parts[depth + 1])
+
+
 class DecoderModel(Model):
     """Embedding, layers, norm, head."""
 
@@ -106,9 +127,12 @@ class DecoderModel(Model):
     def forward(self, batch: ForwardBatch) -> Tensor:
         rotation = self.rotary.forward(batch.positions)
         x_TH = self.embed_tokens.forward(batch.input_ids)
+        media = _MediaParts(batch.encoder_rows, self.config.hidden_size)
+        x_TH = media.place(x_TH)
         residual_TH: Tensor | None = None
-        for layer in self.layers:
+        for depth, layer in enumerate(self.layers):
             x_TH, residual_TH = layer.forward(x_TH, residual_TH, rotation, batch)
+            media.add(x_TH, depth)
         if residual_TH is None:
             return self.norm.forward(x_TH)
         return self.norm.add(x_TH, residual_TH)[0]

@@ -16,6 +16,7 @@ PLUGIN = PluginInfo(
 
 _TEXT = frozenset({"lora", "embedding", "tied_embeddings"})
 _QWEN_TOOLS = {"output.tool_call_parser": "qwen25"}
+_QWEN3_VL_PROCESSOR = "hookline_models.qwen3_vl.processor:Qwen3VLProcessor"
 _QWEN3_OUTPUT = {"output.reasoning_parser": "think", **_QWEN_TOOLS}
 
 
@@ -58,9 +59,20 @@ def hookline_models() -> list[ModelSpec]:
             target="hookline_models.qwen3_vl.model:Qwen3VLMoeForConditionalGeneration",
             architectures=("Qwen3VLMoeForConditionalGeneration",),
             position_planes=3,
-            features=_TEXT | {"mrope"},
+            features=_TEXT | {"mrope", "multimodal"},
+            processor=_QWEN3_VL_PROCESSOR,
             defaults=_QWEN3_OUTPUT,
-            summary="Qwen3-VL, mixture of experts: text",
+            summary="Qwen3-VL, mixture of experts: text, pictures and video",
+        ),
+        ModelSpec(
+            name="qwen3_vl",
+            target="hookline_models.qwen3_vl.model:Qwen3VLForConditionalGeneration",
+            architectures=("Qwen3VLForConditionalGeneration",),
+            position_planes=3,
+            features=_TEXT | {"mrope", "multimodal"},
+            processor=_QWEN3_VL_PROCESSOR,
+            defaults=_QWEN3_OUTPUT,
+            summary="Qwen3-VL, dense: text, pictures and video",
         ),
     ]
 

@@ -1,1 +1,1 @@
-"""Qwen3-VL-MoE. The text half; the vision tower is not built yet."""
+"""Qwen3-VL: the models, their vision tower, and the processing of pictures and video."""
