@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from hookline.batch.forward_batch import AttentionGeometry, ForwardBatch
+from hookline.batch.forward_batch import AttentionGeometry, EncoderRows, ForwardBatch
 from hookline.batch.forward_mode import ForwardMode
 from hookline.config.model_config import ModelConfig
 from hookline.interfaces.attention import AttentionEnv
@@ -150,14 +150,18 @@ class ModelHarness:
         *,
         all_logits: bool = False,
         positions: torch.Tensor | None = None,
+        encoder_rows: EncoderRows | None = None,
     ) -> dict[str, torch.Tensor]:
         """Run the given new tokens of each sequence in one pass, in order; ``positions`` [P, T] if not plain.
+
+        ``encoder_rows`` take the places of embeddings.
 
         Returns the logits after each sequence's last token, [V], or of all its tokens, [n, V].
         """
         batch = self.batch(tokens, all_logits=all_logits)
         if positions is not None:
             batch.positions = positions
+        batch.encoder_rows = encoder_rows
         logits = self.model.compute_logits(self.model.forward(batch)[batch.logits_index])
         if not all_logits:
             return dict(zip(tokens, logits, strict=True))

@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 
+from hookline.batch.forward_batch import EncoderRows
 from hookline.errors import ModelError
 from hookline.interfaces.multimodal import EncoderInput
 from hookline.layers.model import Model
@@ -94,6 +95,30 @@ def test_rows_are_those_of_transformers(case: str, family: str, paths: dict[str,
     assert [tuple(part.shape) for part in rows] == [(item.num_rows, model.encoder_row_size) for item in items]
     ordered = [part for kind in ("image", "video") for item, part in zip(items, rows, strict=True) if item.kind == kind]
     torch.testing.assert_close(torch.cat(ordered), reference_rows(reference, prompt), rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_of_a_prompt_are_those_of_transformers(family: str, paths: dict[str, Path]) -> None:
+    model, reference = load(paths[family])
+    text, media = CASES["pictures and clips"]
+    prompt = PromptMaker(paths[family], Qwen3VLProcessor)(f"Tell me: {text} what?", *media)
+    with torch.inference_mode():
+        rows = EncoderRows(places=places_of(prompt), rows=torch.cat(model.encode(inputs_of(prompt))))
+        wanted = reference(**qwen_inputs(prompt)).logits[0]
+    assert prompt.expanded.positions is not None
+    found = ModelHarness(model).step(
+        {"a": prompt.input_ids},
+        all_logits=True,
+        positions=torch.from_numpy(prompt.expanded.positions),
+        encoder_rows=rows,
+    )["a"]
+    torch.testing.assert_close(found, wanted, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def places_of(prompt: VisionPrompt) -> torch.Tensor:
+    """[N]; the media of these prompts come in order."""
+    spans = [span for item in prompt.expanded.spans for span in item]
+    return torch.cat([torch.arange(start, start + length) for start, length in spans])
 
 
 def test_the_rows_of_an_item_do_not_depend_on_its_neighbours(paths: dict[str, Path]) -> None:
