@@ -79,6 +79,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 "hookline.layers.logits",
                 "hookline.layers.moe",
                 "hookline.layers.norm",
+                "hookline.layers.packed_attention",
                 "hookline.layers.parameters",
                 "hookline.layers.rotary",
                 "hookline.layers.rotary_heads",

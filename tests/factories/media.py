@@ -35,7 +35,7 @@ class Prompt:
 
     def picture(self, name: str, *lengths: int, cost: int = 4, given: bytes | None = None) -> Prompt:
         """A picture of so many rows, in runs with a token between them; its digest follows from its name."""
-        spans = []
+        spans: list[tuple[int, int]] = []
         for length in lengths:
             if spans:
                 self.input_ids.append(5)

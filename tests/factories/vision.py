@@ -143,6 +143,5 @@ def qwen_inputs(prompt: VisionPrompt, output: Sequence[int] = ()) -> dict[str, A
 def _values(item: ProcessedItem) -> NDArray[np.float32]:
     """Normalised pixels [n, 3 * 2 * 16 * 16]; a picture's patches twice."""
     patches = item.tensors["patches"].astype(np.float32).reshape(len(item.tensors["patches"]), 3, -1, 256)
-    patches = patches.repeat(2 // patches.shape[2], axis=2)
-    values: NDArray[np.float32] = ((patches / 255 - 0.5) / 0.5).reshape(len(patches), -1)
-    return values
+    scaled = (patches.repeat(2 // patches.shape[2], axis=2) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
+    return np.asarray(scaled.reshape(len(patches), -1), dtype=np.float32)

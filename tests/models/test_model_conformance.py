@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
+from hookline.testkit.media_prompts import MediaPrompt
 from hookline.testkit.models import ModelSuite
 from tests.factories.checkpoints import config_of
+from tests.factories.media_prompts import QWEN3_VL_IDS, qwen3_vl_logits, qwen3_vl_prompt
 
 
 class TestLlama(ModelSuite):
@@ -63,9 +68,17 @@ class TestQwen3Moe(ModelSuite):
 
 class TestQwen3VLMoe(ModelSuite):
     name = "qwen3_vl_moe"
-    hf_config: ClassVar[Mapping[str, Any]] = config_of("qwen3_vl_moe")
+    hf_config: ClassVar[Mapping[str, Any]] = {**QWEN3_VL_IDS, **config_of("qwen3_vl_moe")}
+
+    @classmethod
+    def media_prompt(cls, directory: Path) -> MediaPrompt:
+        return qwen3_vl_prompt()
+
+    @classmethod
+    def reference_media_logits(cls, directory: Path, prompt: MediaPrompt) -> torch.Tensor:
+        return qwen3_vl_logits(directory, prompt)
 
 
-class TestQwen3VL(ModelSuite):
+class TestQwen3VL(TestQwen3VLMoe):
     name = "qwen3_vl"
-    hf_config: ClassVar[Mapping[str, Any]] = config_of("qwen3_vl")
+    hf_config: ClassVar[Mapping[str, Any]] = {**QWEN3_VL_IDS, **config_of("qwen3_vl")}

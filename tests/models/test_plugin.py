@@ -7,4 +7,5 @@ from hookline_models.plugin import hookline_models
 
 def test_hook_hookline_models() -> None:
     # What each of them must do is in test_model_conformance.
-    assert [spec.name for spec in hookline_models()] == ["llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_vl_moe"]
+    names = [spec.name for spec in hookline_models()]
+    assert names == ["llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_vl_moe", "qwen3_vl"]

@@ -21,8 +21,9 @@ from hookline.layers.model import Model
 from hookline.testkit.adapters import Adapter
 from hookline.testkit.allowed import device_of
 from hookline.testkit.checkpoints import EOS, VOCAB_SIZE, is_known, write_small_checkpoint
+from hookline.testkit.media_prompts import MediaPrompt, encode, prompt_logits
 from hookline.testkit.model_harness import ModelHarness
-from hookline.testkit.offer_suite import OfferSuite
+from hookline.testkit.offer_suite import OfferSuite, in_child
 from hookline.testkit.reference_model import reference_model
 from hookline.worker.model_loader import load_weights, update_weights
 
@@ -36,8 +37,7 @@ class ModelSuite(OfferSuite[ModelSpec]):
     For a model that transformers does not have, name a class of it with the same tensors and numbers in
     ``architecture``, or override ``write_checkpoint``, ``reference_logits`` and ``reference_hidden``.
 
-    The feature "multimodal" cannot be confirmed yet: core has no way to hand encoder rows to a model. Do not
-    declare it before it has.
+    For a model that declares "multimodal", override ``media_prompt`` and ``reference_media_logits``.
     """
 
     kind = "models"
@@ -45,6 +45,7 @@ class ModelSuite(OfferSuite[ModelSpec]):
         "lora": "test_adapters_give_the_logits_of_merged_weights",
         "embedding": "test_hidden_states_are_those_of_the_reference",
         "mrope": "test_position_planes_that_differ",
+        "multimodal": "test_media_give_the_logits_of_the_reference",
         "tied_embeddings": "test_tied_embeddings",
     }
 
@@ -93,6 +94,19 @@ class ModelSuite(OfferSuite[ModelSpec]):
     def reference_hidden(cls, directory: Path, ids: Sequence[int]) -> torch.Tensor:
         """Hidden states [n, H] after the final norm, for models that declare "embedding"."""
         return reference_model(directory, cls.architecture or cls.offer().spec.architectures[0]).hidden(ids)
+
+    @classmethod
+    def media_prompt(cls, directory: Path) -> MediaPrompt:
+        """A prompt with two items or more and text around them, for models that declare "multimodal".
+
+        The small checkpoint's vocabulary may lack the model's placeholder; any id will do.
+        """
+        raise pytest.UsageError(f"{cls.__name__}: the model declares 'multimodal'; override `media_prompt`")
+
+    @classmethod
+    def reference_media_logits(cls, directory: Path, prompt: MediaPrompt) -> torch.Tensor:
+        """Logits [n, V] in float32 of ``media_prompt``, for models that declare "multimodal"."""
+        raise pytest.UsageError(f"{cls.__name__}: the model declares 'multimodal'; override `reference_media_logits`")
 
     # --- what the tests use ---
 
@@ -329,6 +343,38 @@ class ModelSuite(OfferSuite[ModelSpec]):
         plain = self.load(checkpoint).step({"r": ids}, all_logits=True)["r"]
         assert (got - plain).abs().max() > 0.1
         self.assert_close(got, self.reference_logits(checkpoint, ids, planes))
+
+    def test_media_give_the_logits_of_the_reference(self, checkpoint: Path) -> None:
+        """In one pass, and cut within, before and behind an item."""
+        self.need("multimodal")
+        prompt = self.media_prompt(checkpoint)
+        assert len(prompt.items) > 1, "give two items at least"
+        (start, length), *_ = prompt.expanded.spans[0]
+        expected = self.reference_media_logits(checkpoint, prompt)
+        for cuts in ([], [start + length // 2], [start, start + length], [1, start + 1, start + length + 1]):
+            self.assert_close(prompt_logits(self.load(checkpoint), prompt, sorted(set(cuts) - {0})), expected)
+
+    def test_rows_of_an_item_do_not_depend_on_its_neighbours(self, checkpoint: Path) -> None:
+        self.need("multimodal")
+        prompt = self.media_prompt(checkpoint)
+        model = self.load(checkpoint).model
+        together = encode(model, prompt)
+        for (kind, item), rows in zip(prompt.items, together, strict=True):
+            assert tuple(rows.shape) == (item.num_rows, model.encoder_row_size)
+            assert rows.dtype == model.ctx.dtype
+            alone = encode(model, MediaPrompt(prompt.expanded, [(kind, item)]))[0]
+            self.assert_close(alone, rows)
+
+    def test_media_have_a_processor_that_needs_no_torch(self) -> None:
+        self.need("multimodal")
+        target = self.offer().spec.processor
+        assert target is not None, "name the model's processor in ModelSpec.processor"
+        module, _, attribute = target.partition(":")
+        source = (
+            f"import sys, {module} as m; from hookline.interfaces.multimodal import MultimodalProcessor\n"
+            f"print(issubclass(m.{attribute}, MultimodalProcessor) and 'torch' not in sys.modules)"
+        )
+        assert in_child(source).strip() == "True", f"{target} must be a MultimodalProcessor and not import torch"
 
     def test_adapters_give_the_logits_of_merged_weights(self, checkpoint: Path, tmp_path: Path) -> None:
         self.need("lora")

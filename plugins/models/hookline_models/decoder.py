@@ -11,6 +11,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+import torch
+
 from hookline.layers.model import Model
 from hookline.layers.parameters import Part, Split
 
@@ -87,7 +89,7 @@ class _MediaParts:
 
     def __init__(self, media: EncoderRows | None, hidden_size: int) -> None:
         self._places = None if media is None else media.places
-        self._parts: Sequence[Tensor] = () if media is None else media.rows.split(hidden_size, dim=1)
+        self._parts: Sequence[Tensor] = () if media is None else torch.split(media.rows, hidden_size, dim=1)
 
     def place(self, x_TH: Tensor) -> Tensor:
         """The embeddings with the first parts in their places, written in place."""

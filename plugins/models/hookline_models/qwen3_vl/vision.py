@@ -135,7 +135,7 @@ class VisionTower:
         # Pictures have one frame in a patch and clips two, so each is embedded by itself.
         x_TH = torch.cat([self._embed.forward(item.tensors["patches"]) for item in items])
         rows_RE = self._forward(x_TH, grids)
-        return list(rows_RE.split([item.num_rows for item in items]))
+        return list(torch.split(rows_RE, [item.num_rows for item in items]))
 
     def _forward(self, x_TH: Tensor, grids: Sequence[tuple[int, int, int]]) -> Tensor:
         positions_TH, cos_T1D, sin_T1D = self._positions.of(grids)
