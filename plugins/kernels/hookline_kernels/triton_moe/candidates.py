@@ -10,6 +10,8 @@ from hookline_kernels.triton_moe.tiles import FewTile, GroupedTile
 
 #: Shared memory of a program on Hopper.
 _SHARED_BYTES = 227 << 10
+#: What of a result passes through shared memory at a time, at least.
+_SLICE_BYTES = 9 << 10
 #: Rows an expert has on average up to which reading the weights takes longer than multiplying.
 _SMALL_MEAN, _MIDDLE_MEAN = 20.0, 100.0
 
@@ -43,14 +45,16 @@ def _halves(tile: GroupedTile) -> bool:
 
 
 def _persistent(tile: GroupedTile, is_up: bool) -> Iterator[GroupedTile]:
-    """As many programs as fit into shared memory, the result of a tile beside its stages.
+    """As many programs as fit into shared memory, the result of a tile beside its stages: whole, or in slices.
 
     With descriptors, but for weights on the left of the up product: they would go through registers.
     """
-    result = tile.rows * tile.columns * (1 if tile.swap else 2)
-    fit = _SHARED_BYTES // (_shared(tile, is_up) + result)
-    if tile.weights_tma is not (tile.swap and is_up) and (is_up or tile.rows_tma) and 1 <= fit <= 3:
-        yield replace(tile, per_sm=fit)
+    if tile.weights_tma is (tile.swap and is_up) or not (is_up or tile.rows_tma):
+        return
+    stages, whole = _shared(tile, is_up), tile.rows * tile.columns * (1 if tile.swap else 2)
+    fits = {min(3, _SHARED_BYTES // (stages + result)) for result in (whole, min(whole, _SLICE_BYTES))}
+    for per_sm in sorted(fits - {0}):
+        yield replace(tile, per_sm=per_sm)
 
 
 def _swapped(rows: tuple[int, ...], is_up: bool, wide: bool = False) -> Iterator[GroupedTile]:
@@ -70,7 +74,7 @@ def _swapped(rows: tuple[int, ...], is_up: bool, wide: bool = False) -> Iterator
 def _wide(rows: tuple[int, ...], is_up: bool) -> Iterator[GroupedTile]:
     """Rows on the left, for the tensor cores' full rate."""
     cuts = {
-        64: [(128, 64, 4, 4), (256, 64, 4, 3), (256, 64, 8, 3)],
+        64: [(128, 64, 4, 4), (256, 64, 4, 2), (256, 64, 4, 3), (256, 64, 8, 3)],
         128: [(128, 64, 4, 3), (128, 64, 4, 4), (128, 64, 8, 3), (128, 64, 8, 4), (256, 64, 8, 3), (256, 64, 8, 4),
               (128, 128, 8, 3)],
         256: [(128, 64, 8, 3), (128, 64, 8, 4)],
