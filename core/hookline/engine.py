@@ -12,10 +12,14 @@ from typing import Any, Self
 from hookline.config.resolve import resolve_engine
 from hookline.config.sources import LoadedConfig, load_config
 from hookline.engine_core import EngineCore
+from hookline.engine_media import EngineMedia, to_source, with_media
 from hookline.errors import RequestError
 from hookline.frontend.output_parser import build_output_parser
 from hookline.frontend.request_builder import RequestBuilder
 from hookline.interfaces.api import CallRules, Chunk, GenerateRequest, OutputParser
+from hookline.interfaces.multimodal import MediaInput
+from hookline.media.factory import build_processor
+from hookline.media.prepared import PreparedMedia
 from hookline.messages.requests import LogprobRequest, PoolingRequest, TokenizedRequest
 from hookline.observability.timeline import Timeline, timeline_text
 from hookline.outputs import ChatBuilder, ChatDelta, ChatOutput, ChoiceBuilder, EmbeddingOutput, GenerationOutput
@@ -68,7 +72,9 @@ class Engine:
         self._tokenizer = tokenizer
         self._bars = ProgressBars(enabled=progress)
         self._core = EngineCore(self.plan, tokenizer, progress=self._bars.loading, timeline=timeline)
-        self._builder = RequestBuilder(self.plan, tokenizer)
+        processor = build_processor(self.plan, tokenizer)
+        self._media = None if processor is None else EngineMedia(self.plan, processor)
+        self._builder = RequestBuilder(self.plan, tokenizer, processor)
         #: rid -> chunks that another iterator's step met.
         self._mail: dict[str, list[Chunk]] = {}
         self._closed = False
@@ -85,6 +91,8 @@ class Engine:
         sampling_params: Params | Sequence[Params] | None = None,
         *,
         input_ids: Sequence[Sequence[int]] | None = None,
+        images: Any = None,
+        videos: Any = None,
         logprobs: LogprobRequest | None = None,
         lora: str | Sequence[str | None] | None = None,
         priority: int | Sequence[int] = 0,
@@ -95,12 +103,17 @@ class Engine:
         Give either ``prompts`` (texts) or ``input_ids`` (token ids). ``sampling_params`` is one for all or
         one per prompt; ``None`` uses the model's defaults. ``lora`` and ``priority`` likewise.
 
+        ``images`` and ``videos`` are those of the one prompt, or a list for each of several prompts, where their
+        placeholders must stand: PIL pictures, arrays [H, W, 3] of uint8, bytes, paths or URLs; a video is a file or
+        its frames.
+
         Raises ``RequestError`` for the first invalid or failed request, after ending the others.
         """
         requests = self._requests(prompts, input_ids, sampling_params, logprobs, lora, priority, cache_salt)
-        choices, built = self._build(requests)
+        requests = with_media(requests, images, videos, is_list=not isinstance(prompts, str))
+        choices, built, media = self._build(requests)
         with self._bars.generation(len(choices)) as bar:
-            for chunk in self._chunks(choices, built):
+            for chunk in self._chunks(choices, built, media):
                 if chunk.finish_reason is not None:
                     bar.update(choices[chunk.rid].output_ids)
         return [choice.generation() for choice in choices.values()]
@@ -111,16 +124,21 @@ class Engine:
         sampling_params: Params | None = None,
         *,
         input_ids: Sequence[int] | None = None,
+        images: Any = None,
+        videos: Any = None,
         logprobs: LogprobRequest | None = None,
         lora: str | None = None,
     ) -> Generator[Chunk, None, None]:
         """Chunks of one prompt's choices as they come; leaving the loop early aborts the rest.
+
+        ``images`` and ``videos`` as for ``generate``.
 
         Raises ``RequestError`` when the request is invalid or fails.
         """
         prompts = None if prompt is None else [prompt]
         ids = None if input_ids is None else [input_ids]
         requests = self._requests(prompts, ids, sampling_params, logprobs, lora, 0, "")
+        requests = with_media(requests, images, videos, is_list=False)
         return self._chunks(*self._build([replace(request, stream=True) for request in requests]))
 
     def chat(
@@ -134,7 +152,8 @@ class Engine:
     ) -> ChatOutput:
         """Answer a conversation of OpenAI message objects; one choice (``n`` must be 1).
 
-        Without ``max_new_tokens`` the answer may fill the context.
+        Without ``max_new_tokens`` the answer may fill the context. Media parts of messages may hold PIL pictures,
+        arrays [H, W, 3] of uint8, bytes, paths and URLs: ``{"type": "image", "image": picture}``.
         """
         answer = ChatBuilder()
         for delta in self.stream_chat(
@@ -153,7 +172,9 @@ class Engine:
         lora: str | None = None,
     ) -> Generator[ChatDelta, None, None]:
         """``chat`` piece by piece; one choice (``n`` must be 1)."""
-        rendered = self._builder.render_chat(messages, tools=tools, template_kwargs=chat_template_kwargs)
+        rendered = self._builder.render_chat(
+            messages, tools=tools, template_kwargs=chat_template_kwargs, to_source=to_source
+        )
         params = self._params(sampling_params, max_new_tokens=None)
         if params.n != 1:
             raise RequestError(f"chat gives one choice; n must be 1, not {params.n}", param="n")
@@ -172,7 +193,12 @@ class Engine:
         context = rendered.reasoning_context(chat_template_kwargs)
         params = self._builder.outputs.constrained(params, CallRules(tools=tools), context) or params
         request = GenerateRequest(
-            input_ids=rendered.input_ids, sampling_params=params, model=lora, stream=True, reasoning=context
+            input_ids=rendered.input_ids,
+            sampling_params=params,
+            model=lora,
+            stream=True,
+            reasoning=context,
+            media=rendered.media,
         )
         return self._chat_deltas(self._chunks(*self._build([request])), parser)
 
@@ -200,8 +226,8 @@ class Engine:
             GenerateRequest(prompt=prompt, input_ids=ids, sampling_params=params, pooling=wish)
             for prompt, ids in _prompts(prompts, input_ids)
         ]
-        choices, built = self._build(requests)
-        for _ in self._chunks(choices, built):
+        choices, built, media = self._build(requests)
+        for _ in self._chunks(choices, built, media):
             pass
         return [choice.embedding() for choice in choices.values()]
 
@@ -254,6 +280,8 @@ class Engine:
         """Free the device. Safe to call twice."""
         if not self._closed:
             self._closed = True
+            if self._media is not None:
+                self._media.close()
             self._core.close()
 
     def __enter__(self) -> Self:
@@ -300,20 +328,38 @@ class Engine:
             return given
         return self._builder.default_sampling_params(given or {}, max_new_tokens=max_new_tokens)
 
-    def _build(self, requests: Sequence[GenerateRequest]) -> tuple[dict[str, ChoiceBuilder], list[TokenizedRequest]]:
+    def _build(
+        self, requests: Sequence[GenerateRequest]
+    ) -> tuple[dict[str, ChoiceBuilder], list[TokenizedRequest], list[PreparedMedia]]:
         """Check and tokenize all requests before the first one is sent: an invalid one starts nothing."""
         if self._closed:
             raise RequestError("the engine is closed")
         choices: dict[str, ChoiceBuilder] = {}
         built: list[TokenizedRequest] = []
-        for index, request in enumerate(requests):
-            for one in self._builder.build(request):
-                choices[one.rid] = ChoiceBuilder(index, one.choice_index)
-                built.append(one)
-        return choices, built
+        media: list[PreparedMedia] = []
+        try:
+            for index, request in enumerate(requests):
+                own = self._prepare(request.media)
+                media.append(own)
+                for one in self._builder.build(request, own):
+                    choices[one.rid] = ChoiceBuilder(index, one.choice_index)
+                    built.append(one)
+        except BaseException:
+            for own in media:
+                own.release()
+            raise
+        return choices, built, media
+
+    def _prepare(self, media: Sequence[MediaInput]) -> PreparedMedia:
+        if media and self._media is None:
+            raise RequestError(f"{media[0].where}: this model takes text only", code="unsupported_content")
+        return PreparedMedia(media=[]) if self._media is None or not media else self._media.prepare(media)
 
     def _chunks(
-        self, choices: dict[str, ChoiceBuilder], built: Sequence[TokenizedRequest]
+        self,
+        choices: dict[str, ChoiceBuilder],
+        built: Sequence[TokenizedRequest],
+        media: Sequence[PreparedMedia],
     ) -> Generator[Chunk, None, None]:
         """Send the requests and give their chunks until all have ended; aborts what is left on an early stop."""
         open_rids = set(choices)
@@ -332,6 +378,8 @@ class Engine:
                     yield chunk
         finally:
             self._forget(choices, open_rids)
+            for own in media:
+                own.release()
 
     def _receive(self, rids: set[str]) -> list[Chunk]:
         """Waiting chunks of these requests, in order; steps the engine when there is none."""

@@ -65,6 +65,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         ),
         "logits": Family(kinds=("logits_processors",), modules=("hookline.interfaces.logits",)),
         "lora": Family(kinds=("lora_backends",), modules=("hookline.interfaces.lora", "hookline.layers.linear")),
+        "media": Family(kinds=("media_loaders",), modules=("hookline.interfaces.multimodal",)),
         "models": Family(
             kinds=("models",),
             modules=(

@@ -30,7 +30,8 @@ COMMON = {
 #: Parts in the order of a request's way, and what each may import besides.
 LAYERS: dict[str, set[str]] = {
     "api": {"frontend", "messages"},
-    "frontend": {"messages"},
+    "frontend": {"media", "messages"},
+    "media": {"messages"},
     "messages": set(),
     "scheduler": {"messages", "worker", "layers", "batch", "cache"},
     "worker": {"layers", "batch", "cache"},
@@ -54,8 +55,8 @@ COMMON_MAY: dict[str, set[str]] = {
 }
 #: What puts the parts together may import all of them.
 COMPOSITION = {
-    "__init__", "__main__", "bench", "cli", "commands", "engine", "engine_core", "launch", "outputs", "processes",
-    "progress", "scaffold", "testkit",
+    "__init__", "__main__", "bench", "cli", "commands", "engine", "engine_core", "engine_media", "launch", "outputs",
+    "processes", "progress", "scaffold", "testkit",
 }  # fmt: skip
 #: What a plugin may import of core; hookline.api only to serve HTTP.
 FOR_PLUGINS = {
@@ -200,6 +201,7 @@ def test_environment_variables_are_read_in_few_places() -> None:
         "config/sources.py",  # HOOKLINE__SECTION__NAME
         "plugins/manager.py",  # HOOKLINE_SOURCE_TREE
         "processes/child_process.py",  # passed on to children
+        "media/decoders.py",  # likewise
         "scheduler/grammar_makers.py",  # likewise
         "testkit/offer_suite.py",  # likewise
         "worker/__init__.py",  # OMP_WAIT_POLICY, which the OpenMP runtime reads when torch loads

@@ -42,7 +42,7 @@ def test_members_depend_on_core_alone(member: Path) -> None:
     dependencies = project(member)["project"]["dependencies"]
     ours = [line for line in dependencies if line.startswith("hookline")]
     assert len(ours) == 1
-    assert re.fullmatch(r"hookline-core(\[server\])?~=0\.1\.0", ours[0])
+    assert re.fullmatch(r"hookline-core(\[(server|media)\])?~=0\.1\.0", ours[0])
     (entry,) = project(member)["project"]["entry-points"]["hookline"].items()
     assert entry == (member.name, f"hookline_{member.name}.plugin")
 

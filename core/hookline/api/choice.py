@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hookline.errors import RequestError
@@ -22,6 +23,8 @@ class Choice:
     input_logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     stats: RequestStats = field(default_factory=lambda: RequestStats(0, 0, 0))
+    #: Kind of medium -> tokens of the prompt.
+    media_tokens: Mapping[str, int] = field(default_factory=dict)
     embedding: list[float] = field(default_factory=list)
 
     def add(self, chunk: Chunk) -> None:
@@ -32,6 +35,7 @@ class Choice:
         self.output_logprobs += chunk.output_logprobs or ()
         self.input_logprobs += chunk.input_logprobs or ()
         self.stats = chunk.stats
+        self.media_tokens = chunk.media_tokens
         self.finish_reason = chunk.finish_reason
         if chunk.embedding is not None:
             self.embedding = chunk.embedding

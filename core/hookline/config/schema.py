@@ -160,6 +160,28 @@ class ScheduleConfig(Section):
 class MultimodalConfig(Section):
     """Pictures, video and the like."""
 
+    max_images: int = Field(64, ge=0, description="pictures in one request at most; 0: none are taken")
+    max_videos: int = Field(8, ge=0, description="videos in one request at most; 0: none are taken")
+    max_image_bytes: int = Field(20 * 1024 * 1024, ge=1, description="size of a picture's file, or of a frame's")
+    max_video_bytes: int = Field(256 * 1024 * 1024, ge=1, description="size of a video's file")
+    max_image_megapixels: float = Field(64.0, gt=0, description="million pixels of a picture, or of a video's frame")
+    max_video_megapixels: float = Field(256.0, gt=0, description="million pixels of all frames taken of a video")
+    image_min_pixels: int | None = Field(None, ge=1, description="pixels to enlarge to; default: the checkpoint's")
+    image_max_pixels: int | None = Field(None, ge=1, description="pixels to shrink to; default: the checkpoint's")
+    video_min_pixels: int | None = Field(None, ge=1, description="the same for videos; default: the checkpoint's")
+    video_max_pixels: int | None = Field(None, ge=1, description="the same for videos; default: the checkpoint's")
+    allowed_media_hosts: list[str] = Field([], description="hosts that media are fetched from; empty: any public one")
+    allow_private_media_hosts: bool = Field(False, description="fetch from private and local addresses too")
+    allowed_media_paths: list[str] = Field([], description="directories below which file: URLs may point")
+    media_timeout: float = Field(20.0, gt=0, description="seconds for fetching one medium, redirects included")
+    max_media_redirects: int = Field(3, ge=0, description="redirects to follow when fetching a medium")
+    media_fetches: int = Field(32, ge=1, description="media fetched at once")
+    media_decoders: int = Field(2, ge=1, description="processes that decode media")
+    media_decode_timeout: float = Field(60.0, gt=0, description="seconds for decoding one medium")
+    media_decode_gib: float = Field(4.0, gt=0, description="memory for decoding one medium")
+    media_pool_gib: float = Field(4.0, gt=0, description="memory for the media of all requests, and recent ones")
+    media_pool_timeout: float = Field(60.0, gt=0, description="seconds that a request waits for that memory")
+
     encoder_patch_budget: int = Field(
         4096, ge=1, description="patches that the encoder takes between two passes; larger items run alone"
     )

@@ -89,6 +89,7 @@ def plugin_wishes(
         _lora_wish(config, spec),
         Wish(kind="poolers", many=True, required=False),
         Wish(kind="logits_processors", many=True, required=False),
+        Wish(kind="media_loaders", many=True, required=False),
     ]
     if for_server:
         families = _names(config.server.api_families)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from hookline.errors import RequestError
@@ -11,23 +12,30 @@ from hookline.errors import RequestError
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 #: Names under which clients and templates know a message's reasoning; the first is the standard one.
 _REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def normalize_messages(
-    messages: Sequence[Mapping[str, Any]], *, keep_parts: bool, developer_as_system: bool
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    keep_parts: bool,
+    developer_as_system: bool,
+    placeholders: Mapping[str, str] = _NOTHING,
 ) -> list[dict[str, Any]]:
     """Fresh copies with only plain values, so that rendering cannot change the request.
 
     Content parts become ``{"type": "text", "text": ...}`` if ``keep_parts``, else one string, joined by
-    spaces. ``None`` content becomes "", other ``None`` fields go away. Arguments of tool calls become
-    objects. Raises ``RequestError`` naming the message at fault.
+    spaces. Media parts, whose kinds are in ``placeholders``, stay parts, or become those texts. ``None`` content
+    becomes "", other ``None`` fields go away. Arguments of tool calls become objects. Raises ``RequestError`` naming
+    the message at fault.
     """
     if isinstance(messages, (str, bytes)) or not isinstance(messages, Sequence) or not messages:
         raise RequestError("messages must be a list with at least one message", param="messages")
-    return [_message(message, f"messages[{i}]", keep_parts, developer_as_system) for i, message in enumerate(messages)]
+    contents = _Contents(keep_parts, placeholders)
+    return [_message(message, f"messages[{i}]", contents, developer_as_system) for i, message in enumerate(messages)]
 
 
-def _message(value: object, where: str, keep_parts: bool, developer_as_system: bool) -> dict[str, Any]:
+def _message(value: object, where: str, contents: _Contents, developer_as_system: bool) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise RequestError(f"{where} must be an object with role and content, not {value!r:.80}", param="messages")
     role = value.get("role")
@@ -35,7 +43,7 @@ def _message(value: object, where: str, keep_parts: bool, developer_as_system: b
         raise RequestError(f"{where}.role must be a string such as 'user', not {role!r:.80}", param="messages")
     message = {key: _copy(item) for key, item in value.items() if item is not None}
     message["role"] = "system" if role == "developer" and developer_as_system else role
-    message["content"] = _content(value.get("content"), where, keep_parts)
+    message["content"] = contents.read(value.get("content"), where)
     if message.get("tool_calls"):
         message["tool_calls"] = _tool_calls(value["tool_calls"], where)
     else:
@@ -46,31 +54,49 @@ def _message(value: object, where: str, keep_parts: bool, developer_as_system: b
     return message
 
 
-def _content(value: object, where: str, keep_parts: bool) -> str | list[dict[str, Any]]:
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, Sequence):
-        raise RequestError(
-            f"{where}.content must be a string or a list of parts, not {type(value).__name__}", param="messages"
-        )
-    texts = [_part_text(part, f"{where}.content[{i}]") for i, part in enumerate(value)]
-    if keep_parts:
-        return [{"type": "text", "text": text} for text in texts]
-    return " ".join(texts)
+class _Contents:
+    """Reads contents of messages for one template."""
+
+    def __init__(self, keep_parts: bool, placeholders: Mapping[str, str]) -> None:
+        self._keep_parts = keep_parts
+        self._placeholders = placeholders
+
+    def read(self, value: object, where: str) -> str | list[dict[str, Any]]:
+        """A string, or parts."""
+        if value is None:
+            return ""
+        if isinstance(value, str):
+            return value
+        if not isinstance(value, Sequence):
+            raise RequestError(
+                f"{where}.content must be a string or a list of parts, not {type(value).__name__}", param="messages"
+            )
+        parts = [self._part(part, f"{where}.content[{i}]") for i, part in enumerate(value)]
+        if self._keep_parts:
+            return parts
+        return " ".join(part["text"] if "text" in part else self._placeholders[part["type"]] for part in parts)
+
+    def _part(self, part: object, where: str) -> dict[str, Any]:
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if isinstance(kind, str) and kind in self._placeholders:
+            return {"type": kind}
+        takes = " and ".join(["text", *sorted(self._placeholders)]) if self._placeholders else "text only"
+        return {"type": "text", "text": _part_text(part, where, takes)}
 
 
-def _part_text(part: object, where: str) -> str:
+def _part_text(part: object, where: str, takes: str) -> str:
     if isinstance(part, str):
         return part
     kind = part.get("type") if isinstance(part, Mapping) else None
     if not isinstance(part, Mapping) or not isinstance(kind, str):
         raise RequestError(f"{where} must be an object with a type, not {part!r:.80}", param="messages")
     if kind not in _TEXT_PARTS:
+        place = part.get("place")
+        if not isinstance(place, str):
+            place = where
         raise RequestError(
-            f"{where} is of type '{kind}', but this server takes text only; send parts of type 'text'",
-            param="messages",
+            f"{place} is of type '{kind}', but this server takes {takes}; send parts of type 'text'",
+            param=place.partition("[")[0],
             code="unsupported_content",
         )
     text = part.get("refusal" if kind == "refusal" else "text")

@@ -64,11 +64,13 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         template_kwargs: Mapping[str, Any] | None = None,
+        placeholders: Mapping[str, str] | None = None,
     ) -> str:
         """The prompt for OpenAI message objects.
 
         With ``continue_final_message`` the prompt ends inside the last message (and ``add_generation_prompt``
-        has no effect). Raises ``RequestError`` for messages that are malformed or that the template refuses.
+        has no effect). ``placeholders`` are the texts of media parts, for templates that take none. Raises
+        ``RequestError`` for messages that are malformed or that the template refuses.
         """
         arguments = dict(template_kwargs or {})
         taken = sorted(_RESERVED & arguments.keys())
@@ -78,7 +80,10 @@ class ChatTemplate:
                 param="chat_template_kwargs",
             )
         chat = normalize_messages(
-            messages, keep_parts=self.takes_content_parts, developer_as_system=not self.knows_developer
+            messages,
+            keep_parts=self.takes_content_parts,
+            developer_as_system=not self.knows_developer,
+            placeholders=placeholders or {},
         )
         if continue_final_message:
             _mark_end(chat)
@@ -207,7 +212,7 @@ def _mark_end(chat: list[dict[str, Any]]) -> None:
         chat[-1]["content"] = content + _CONTINUE_MARK + " "
         return
     for part in reversed(content):
-        if part["text"]:
+        if part.get("text"):
             part["text"] += _CONTINUE_MARK + " "
             return
     raise RequestError("continue_final_message needs text in the last message", param="continue_final_message")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hookline.errors import EngineDeadError
 from hookline.interfaces.api import Chunk
+from hookline.media.prepared import PreparedMedia
 from hookline.messages.outputs import FinishReason, RequestStats, TokenLogprob
 
 
@@ -94,6 +95,7 @@ class PendingChoice:
             output_logprobs=self._output_logprobs,
             input_logprobs=self._input_logprobs,
             embedding=self._embedding,
+            media_tokens=self.request.media_tokens,
         )
         self._texts = []
         self._token_ids = []
@@ -112,6 +114,9 @@ class PendingRequest:
         self.stream = stream
         self.received = received
         self.choices: list[PendingChoice] = []
+        #: What the scheduler reads until the last choice has ended.
+        self.media: PreparedMedia | None = None
+        self.media_tokens: Mapping[str, int] = {}
         #: Whether the reader has gone: outputs are dropped.
         self.closed = False
         self.has_first_token = False
@@ -124,6 +129,12 @@ class PendingRequest:
     def ended(self) -> bool:
         """Whether every choice has its finish reason."""
         return all(choice.ended for choice in self.choices)
+
+    def hold(self, media: PreparedMedia | None) -> None:
+        """Take the request's media, to be released when the last choice has ended."""
+        if media is not None:
+            self.media = media
+            self.media_tokens = media.num_tokens()
 
     def notice(self, choice: PendingChoice) -> None:
         """``choice`` has something for the reader."""

@@ -12,6 +12,7 @@ from hookline.errors import RequestError
 from hookline.frontend.output_parser import build_output_parser
 from hookline.frontend.tokenizer_manager import TokenizerManager
 from hookline.interfaces.api import CallRules, Chunk, GenerateRequest, ModelCard, OutputParser, RenderedChat
+from hookline.interfaces.multimodal import NO_PARAMS, MediaParams
 from hookline.sampling_params import SamplingParams
 from hookline.text.tokenizer import Tokenizer
 
@@ -60,6 +61,7 @@ class EngineServing:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         template_kwargs: Mapping[str, Any] | None = None,
+        media_params: MediaParams | None = None,
     ) -> RenderedChat:
         def render() -> RenderedChat:
             return self._builder.render_chat(
@@ -68,6 +70,7 @@ class EngineServing:
                 add_generation_prompt=add_generation_prompt,
                 continue_final_message=continue_final_message,
                 template_kwargs=template_kwargs,
+                media_params=media_params or NO_PARAMS,
             )
 
         return await self._manager.off_loop(render, size=_text_size(messages) + _text_size(tools))

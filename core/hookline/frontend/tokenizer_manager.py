@@ -17,6 +17,8 @@ from hookline.frontend.engine_state import EngineState
 from hookline.frontend.pending_request import PendingChoice, PendingRequest
 from hookline.frontend.request_builder import RequestBuilder
 from hookline.interfaces.api import Chunk, GenerateRequest
+from hookline.media.intake import MediaIntake
+from hookline.media.prepared import PreparedMedia
 from hookline.messages.control import ControlReply, ControlRequest, SchedulerStats
 from hookline.messages.outputs import BatchEmbeddingOutput, BatchTextOutput, FinishReason, RequestStats
 from hookline.messages.requests import AbortReq, TokenizedRequest
@@ -54,8 +56,13 @@ class TokenizerManager:
         metrics: Metrics,
         max_concurrent_requests: int,
         log_requests: bool = False,
+        media: MediaIntake | None = None,
     ) -> None:
+        """``media`` prepares pictures and the like; ``None`` for a model that takes text only."""
         self.builder = builder
+        self._media = media
+        if media is not None:
+            metrics.watch_media(media.figures)
         self.state = state
         self.metrics = metrics
         self._sender = sender
@@ -106,14 +113,19 @@ class TokenizerManager:
         received = time.monotonic()
         self._enter()
         pending: PendingRequest | None = None
+        media: PreparedMedia | None = None
         try:
-            tokenized = await self._build(request)
+            media = await self._prepare(request)
+            tokenized = await self._build(request, media)
             pending = self._register(request, tokenized, received)
+            pending.hold(media)
             self._send(pending, tokenized)
             while chunks := await pending.next_chunks():
                 for chunk in chunks:
                     yield chunk
         finally:
+            if media is not None and (pending is None or not self._is_read(pending)):
+                media.release()
             self._leave(pending)
 
     def abort(self, rid: str | None, *, all_requests: bool = False) -> int:
@@ -203,6 +215,8 @@ class TokenizerManager:
 
     def _end(self, choice: PendingChoice, finish: FinishReason, stats: RequestStats) -> None:
         del self._choices[choice.rid]
+        if choice.request.media is not None and not self._is_read(choice.request):
+            choice.request.media.release()
         self.metrics.choice_ended(
             finish.type,
             prompt_tokens=stats.prompt_tokens,
@@ -282,8 +296,10 @@ class TokenizerManager:
             if not waiting.done():
                 waiting.set_exception(EngineDeadError(cause))
 
-    def close(self) -> None:
-        """Stop the threads."""
+    async def close(self) -> None:
+        """Stop the threads, and what prepares media."""
+        if self._media is not None:
+            await self._media.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     # --- below: how a request comes in and goes ---
@@ -294,10 +310,28 @@ class TokenizerManager:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    async def _build(self, request: GenerateRequest) -> list[TokenizedRequest]:
+    async def _prepare(self, request: GenerateRequest) -> PreparedMedia | None:
+        """The request's media; the caller releases them."""
+        if not request.media:
+            return None
+        try:
+            if self._media is None:
+                raise RequestError(
+                    f"{request.media[0].where}: this server's model takes text only", code="unsupported_content"
+                )
+            return await self._media.prepare(request.media)
+        except HooklineError:
+            self.metrics.request_refused()
+            raise
+
+    def _is_read(self, pending: PendingRequest) -> bool:
+        """Whether the scheduler may still read the request's media."""
+        return any(choice.rid in self._choices for choice in pending.choices)
+
+    async def _build(self, request: GenerateRequest, media: PreparedMedia | None) -> list[TokenizedRequest]:
         started = time.monotonic()
         try:
-            return await self.off_loop(lambda: self.builder.build(request), size=_size(request))
+            return await self.off_loop(lambda: self.builder.build(request, media), size=_size(request))
         except HooklineError:
             self.metrics.request_refused()
             raise
@@ -377,5 +411,8 @@ def _size(request: GenerateRequest) -> int:
         size = _INLINE_CHARS + 1
     if request.sampling_params.logits_processors:
         # The first request that names a processor imports it.
+        size = _INLINE_CHARS + 1
+    if request.media:
+        # The prompt grows by as many tokens as the media have.
         size = _INLINE_CHARS + 1
     return size + (len(grammar[1]) if grammar is not None and isinstance(grammar[1], str) else 0)

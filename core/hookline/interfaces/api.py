@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from hookline.interfaces.parsers import PROMPT_TAIL, ReasoningContext
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from hookline.api.errors import ErrorAnswer
     from hookline.config.schema import HooklineConfig
+    from hookline.interfaces.multimodal import MediaInput, MediaParams
     from hookline.interfaces.parsers import FunctionCallDelta, ReasoningDelta
     from hookline.messages.outputs import FinishReason, RequestStats, TokenLogprob
     from hookline.messages.requests import LogprobRequest, PoolingRequest
@@ -73,6 +74,8 @@ class GenerateRequest:
     #: What the reasoning parser may know: then a grammar begins behind the reasoning. ``None``: at the first token,
     #: unless ``max_thinking_tokens`` is given, which says that there is reasoning.
     reasoning: ReasoningContext | None = None
+    #: The media whose placeholders stand in the prompt, in the order of these (``RenderedChat.media``).
+    media: Sequence[MediaInput] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +102,8 @@ class Chunk:
     input_logprobs: list[TokenLogprob] | None = None
     #: In the last chunk, if ``GenerateRequest.pooling`` was given.
     embedding: list[float] | None = None
+    #: Kind of medium -> tokens of the prompt that are media of it.
+    media_tokens: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +116,9 @@ class RenderedChat:
     stop: tuple[str, ...] = ()
     #: Whether the answer must keep special tokens, because those are what the reasoning parser looks for.
     keeps_special_tokens: bool = False
+    #: The chat's media, to be given with ``input_ids`` as ``GenerateRequest.media``; there the placeholders are
+    #: replaced by as many tokens as the media need.
+    media: tuple[MediaInput, ...] = ()
 
     def reasoning_context(self, template_kwargs: Mapping[str, Any] | None = None) -> ReasoningContext:
         """What the reasoning parser may know of this prompt."""
@@ -186,9 +194,11 @@ class Serving(Protocol):
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         template_kwargs: Mapping[str, Any] | None = None,
+        media_params: MediaParams | None = None,
     ) -> RenderedChat:
         """A chat as prompt and token ids, through the model's template. ``messages`` and ``tools`` are
-        OpenAI's objects; ``template_kwargs`` are further variables of the template (``enable_thinking``).
+        OpenAI's objects; ``template_kwargs`` are further variables of the template (``enable_thinking``);
+        ``media_params`` hold for the chat's media where their parts do not say.
         The error of a model without a template has the code "no_chat_template". Works in a thread, so that a
         long chat does not stop the loop."""
         ...

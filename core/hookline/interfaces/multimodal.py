@@ -95,6 +95,25 @@ class MediaParams:
     num_frames: int | None = None
 
 
+#: As the checkpoint says in everything.
+NO_PARAMS = MediaParams()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaInput:
+    """One medium of a request, as a client gives it."""
+
+    kind: str
+    #: A reference (URL, ``data:`` URI), the bytes of a file, or pixels [H, W, 3] uint8; for a clip also a sequence of
+    #: these, its frames, none of which is left out.
+    source: str | bytes | npt.NDArray[np.uint8] | Sequence[str | bytes | npt.NDArray[np.uint8]]
+    params: MediaParams = NO_PARAMS
+    #: Frames a second of a sequence of frames, if known.
+    fps: float | None = None
+    #: Its place in the request, for errors: "messages[0].content[1]".
+    where: str = "media"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipInfo:
     """What the container of a clip says, before any frame is decoded."""
@@ -219,7 +238,8 @@ class MultimodalProcessor(ABC):
         """The prompt as tokens, each placeholder in the place of as many as its medium has rows.
 
         ``prompt`` is text, or ids, with one placeholder for each medium; the n-th placeholder of a kind stands for
-        the n-th medium of that kind. Raises ``RequestError`` when there are more or fewer placeholders than media.
+        the n-th medium of that kind. Items may come without their tensors here; ``facts`` are always there. Raises
+        ``RequestError`` when there are more or fewer placeholders than media.
         """
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from hookline.messages.control import SchedulerStats
 from hookline.observability.histogram import Histogram
+from hookline.observability.media_metrics import MediaCollector, MediaFigures
 
 _SECONDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
@@ -128,6 +129,10 @@ class Metrics:
     def scheduler_report(self, stats: SchedulerStats) -> None:
         """The scheduler's latest figures."""
         self._scheduler.stats = stats
+
+    def watch_media(self, figures: Callable[[], MediaFigures]) -> None:
+        """Show the figures of the server's intake of media."""
+        self._registry.register(MediaCollector(figures))
 
     def exposition(self) -> tuple[bytes, str]:
         """The text for Prometheus, and its content type."""

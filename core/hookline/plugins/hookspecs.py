@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hookline.interfaces.logits import LogitsProcessorSpec
     from hookline.interfaces.lora import LoRABackendSpec
     from hookline.interfaces.model import ModelSpec
+    from hookline.interfaces.multimodal import MediaLoaderSpec
     from hookline.interfaces.parsers import FunctionCallParserSpec, ReasoningParserSpec
     from hookline.interfaces.pooling import PoolerSpec
     from hookline.interfaces.scheduling import SchedulePolicySpec, SchedulerSpec
@@ -101,6 +102,15 @@ def hookline_logits_processors() -> list[LogitsProcessorSpec]:  # type: ignore[e
     Stability: provisional. Runs in: the launcher. Targets are imported in the frontend and in every worker.
     May block: nothing; ``validate`` runs on the server's event loop, ``apply`` in the middle of a pass and never
     waits for the device.
+    """
+
+
+@hookspec
+def hookline_media_loaders() -> list[MediaLoaderSpec]:  # type: ignore[empty-body]
+    """Offer loaders of media (pictures, videos) by the schemes of references.
+
+    Stability: provisional. Runs in: the launcher. Targets are imported in the frontend.
+    May block: nothing; ``fetch`` runs on the server's event loop and awaits what takes time.
     """
 
 

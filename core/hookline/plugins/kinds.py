@@ -14,6 +14,7 @@ from hookline.interfaces.kernels import OpSetSpec
 from hookline.interfaces.logits import LogitsProcessorSpec
 from hookline.interfaces.lora import LoRABackendSpec
 from hookline.interfaces.model import ModelSpec
+from hookline.interfaces.multimodal import MediaLoaderSpec
 from hookline.interfaces.parsers import FunctionCallParserSpec, ReasoningParserSpec
 from hookline.interfaces.pooling import PoolerSpec
 from hookline.interfaces.scheduling import SchedulePolicySpec, SchedulerSpec
@@ -32,6 +33,7 @@ SPEC_TYPES: Mapping[str, type[Spec]] = MappingProxyType(
             OpSetSpec,
             LoRABackendSpec,
             LogitsProcessorSpec,
+            MediaLoaderSpec,
             SchedulerSpec,
             SchedulePolicySpec,
             GrammarBackendSpec,

@@ -70,8 +70,19 @@ class PluginPlan(msgspec.Struct, frozen=True, kw_only=True):
         Raises ``PluginError`` naming the distribution when this process has another version of it than the
         launcher chose, when the target does not load, and when it is not what its kind calls.
         """
+        value = self.load_target(spec, spec.target)
+        fault = fault_of_target(spec.kind, value)
+        if fault is not None:
+            raise PluginError(
+                f"{spec.kind} '{spec.name}' of {spec.distribution} {spec.version}: its target '{spec.target}' {fault}"
+                f"{_way_out(spec)}"
+            )
+        return value
+
+    def load_target(self, spec: ChosenSpec, target: str) -> Any:
+        """Import something else that a chosen spec names: "package.module:attribute". Raises as ``load`` does."""
         put_on_path(self.source_paths)
-        module_name, _, attribute = spec.target.partition(":")
+        module_name, _, attribute = target.partition(":")
         if module_name not in sys.modules:
             self._check_version(spec)
         try:
@@ -81,14 +92,8 @@ class PluginPlan(msgspec.Struct, frozen=True, kw_only=True):
         except (Exception, SystemExit) as exc:
             raise PluginError(
                 f"{spec.kind} '{spec.name}' of {spec.distribution} {spec.version} does not load from "
-                f"'{spec.target}': {type(exc).__name__}: {exc}{_way_out(spec)}"
+                f"'{target}': {type(exc).__name__}: {exc}{_way_out(spec)}"
             ) from exc
-        fault = fault_of_target(spec.kind, value)
-        if fault is not None:
-            raise PluginError(
-                f"{spec.kind} '{spec.name}' of {spec.distribution} {spec.version}: its target '{spec.target}' {fault}"
-                f"{_way_out(spec)}"
-            )
         return value
 
     def _check_version(self, spec: ChosenSpec) -> None:

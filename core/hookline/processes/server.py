@@ -27,6 +27,7 @@ from hookline.frontend.request_builder import RequestBuilder
 from hookline.frontend.serving import EngineServing, ServerReports
 from hookline.frontend.tokenizer_manager import TokenizerManager
 from hookline.interfaces.api import GenerateRequest
+from hookline.media.factory import build_intake, build_processor
 from hookline.messages.control import ControlRequest
 from hookline.messages.sockets import AsyncSocketReceiver, SocketReceiver
 from hookline.messages.transport import Sender
@@ -106,13 +107,16 @@ class Server:
         manager: TokenizerManager | None = None
         try:
             tokenizer = None if self._config.model.skip_tokenizer_init else load_tokenizer(self._plan.tokenizer_path)
+            processor = build_processor(self._plan, tokenizer)
+            media = None if processor is None else build_intake(self._plan, processor)
             manager = TokenizerManager(
-                RequestBuilder(self._plan, tokenizer),
+                RequestBuilder(self._plan, tokenizer, processor),
                 sender,
                 state=EngineState(health_timeout=self._config.observability.health_timeout),
                 metrics=Metrics(),
                 max_concurrent_requests=self._config.server.max_concurrent_requests,
                 log_requests=self._config.observability.log_requests,
+                media=media,
             )
             serving = EngineServing(self._plan, manager, tokenizer, self._reports)
             http = make_http_server(
@@ -124,7 +128,7 @@ class Server:
             return cause
         finally:
             if manager is not None:
-                manager.close()
+                await manager.close()
             for task in watches.values():
                 task.cancel()
             sender.close()

@@ -25,9 +25,11 @@ from typing import Any
 from hookline.config.schema import HooklineConfig
 from hookline.errors import NotServedError, RequestError
 from hookline.frontend.chat_messages import normalize_messages
+from hookline.frontend.media_parts import take_media
 from hookline.frontend.output_parser import ComposedOutputParser
 from hookline.frontend.output_plan import constrain
 from hookline.interfaces.api import CallRules, Chunk, GenerateRequest, ModelCard, OutputParser, RenderedChat
+from hookline.interfaces.multimodal import NO_PARAMS, MediaInput, MediaParams
 from hookline.interfaces.parsers import (
     FunctionCallParser,
     FunctionCallParserSpec,
@@ -90,6 +92,8 @@ class FakeServing:
     has_chat_template: bool = True
     #: Appended to every rendered chat: "<think>\n" for a template that opens the reasoning.
     prompt_suffix: str = ""
+    #: Kind of medium that the model takes -> its placeholder: {"image": "<image>"}. Every medium has one token.
+    placeholders: Mapping[str, str] = field(default_factory=dict)
     cached_tokens: int = 2
     ready: tuple[bool, str] = (True, "")
     healthy: tuple[bool, str] = (True, "")
@@ -208,10 +212,14 @@ class FakeServing:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         template_kwargs: Mapping[str, Any] | None = None,
+        media_params: MediaParams | None = None,
     ) -> RenderedChat:
         if not self.has_chat_template:
             raise RequestError("this model has no chat template", code="no_chat_template")
-        chat = normalize_messages(messages, keep_parts=False, developer_as_system=True)
+        media: list[MediaInput] = []
+        if self.placeholders:
+            messages, media = take_media(messages, self.placeholders, defaults=media_params or NO_PARAMS)
+        chat = normalize_messages(messages, keep_parts=False, developer_as_system=True, placeholders=self.placeholders)
         self.rendered.append(
             {
                 "messages": chat,
@@ -223,7 +231,7 @@ class FakeServing:
         )
         prompt = "".join(f"<{message['role']}>{message['content']}\n" for message in chat)
         prompt += ("<assistant>" if add_generation_prompt else "") + self.prompt_suffix
-        return RenderedChat(prompt=prompt, input_ids=list(prompt.encode()))
+        return RenderedChat(prompt=prompt, input_ids=list(prompt.encode()), media=tuple(media))
 
     def output_parser(
         self,

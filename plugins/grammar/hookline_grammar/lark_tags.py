@@ -93,7 +93,7 @@ class LarkTags:
 
     def _counted(self, node: dict[str, Any]) -> str:
         low, high = node.get("min"), node.get("max")
-        if not isinstance(low, int) or not isinstance(high, int) or not 0 <= low:
+        if not isinstance(low, int) or not isinstance(high, int) or not low >= 0:
             raise RequestError("structural_tag: a 'repeat' needs 'min' and 'max', numbers", param=_PARAM)
         return f"({self._node(node.get('content'))}){{{low},{'' if high < 0 else high}}}"
 

@@ -51,6 +51,7 @@ class ConversationBody(RequestBody):
 
     # Extensions.
     chat_template_kwargs: dict[str, Any] | None = None
+    mm_processor_kwargs: dict[str, Any] | None = None
 
     @property
     def is_thinking(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from hookline.errors import RequestError
 from hookline_api.chat.tools import ToolWish, read_tools
 
-_MEDIA = ("image", "document", "search_result", "container_upload")
+_MEDIA = ("document", "search_result", "container_upload")
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
@@ -76,8 +76,10 @@ class _Chat:
                 self._add_result(block, place)
             elif kind == "text":
                 texts.append(_text(block, place))
+            elif kind == "image":
+                texts.append(_image(block, place))
             else:
-                raise _refused(kind, place, "text and tool_result")
+                raise _refused(kind, place, "text, image and tool_result")
         if texts or not _blocks(content, where):
             self._last("user")["content"] += texts
 
@@ -110,8 +112,8 @@ class _Chat:
                 f"{place}.tool_use_id {call_id!r:.80} belongs to no tool_use block before it", param="messages"
             )
         content = block.get("content")
-        texts = [] if content is None else _texts(content, f"{place}.content")
-        self.messages.append({"role": "tool", "tool_call_id": call_id, "content": texts})
+        parts = [] if content is None else _texts(content, f"{place}.content", with_images=True)
+        self.messages.append({"role": "tool", "tool_call_id": call_id, "content": parts})
 
     def _last(self, role: str) -> dict[str, Any]:
         """The message to write to: the last one, if it is of this role."""
@@ -135,8 +137,8 @@ def _blocks(content: Any, where: str) -> list[tuple[Mapping[str, Any], str]]:
     return blocks
 
 
-def _texts(content: Any, where: str) -> list[dict[str, Any]]:
-    """Blocks of text alone."""
+def _texts(content: Any, where: str, *, with_images: bool = False) -> list[dict[str, Any]]:
+    """Blocks of text, and of pictures if they are allowed there."""
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     param = where.partition(".")[0].partition("[")[0]
@@ -146,10 +148,26 @@ def _texts(content: Any, where: str) -> list[dict[str, Any]]:
     for index, block in enumerate(content):
         place = f"{where}[{index}]"
         kind = block.get("type") if isinstance(block, Mapping) else None
+        if isinstance(block, Mapping) and kind == "image" and with_images:
+            texts.append(_image(block, place))
+            continue
         if not isinstance(block, Mapping) or kind != "text":
-            raise _refused(kind, place, "text", param=param)
+            raise _refused(kind, place, "text and image" if with_images else "text", param=param)
         texts.append(_text(block, place))
     return texts
+
+
+def _image(block: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """A picture, by its URL or in base64."""
+    source = block.get("source")
+    kind = source.get("type") if isinstance(source, Mapping) else None
+    if not isinstance(source, Mapping) or kind not in ("base64", "url"):
+        raise RequestError(f"{place}.source must be of type 'base64' or 'url', not {kind!r:.40}", param="messages")
+    if kind == "url":
+        url = _string(source, "url", f"{place}.source")
+    else:
+        url = f"data:{source.get('media_type') or ''};base64,{_string(source, 'data', f'{place}.source')}"
+    return {"type": "image", "image": url, "place": place}
 
 
 def _text(block: Mapping[str, Any], place: str) -> dict[str, Any]:
@@ -185,6 +203,8 @@ def _function(tool: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _refused(kind: Any, place: str, allowed: str, *, param: str = "messages") -> RequestError:
     if kind in _MEDIA:
         return RequestError(
-            f"{place} is of type '{kind}', but this server takes text only", param=param, code="unsupported_content"
+            f"{place} is of type '{kind}'; this server takes text and, if its model does, pictures",
+            param=param,
+            code="unsupported_content",
         )
     return RequestError(f"{place}.type must be one of {allowed} here, not {kind!r:.40}", param=param)

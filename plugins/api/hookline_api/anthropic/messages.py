@@ -13,6 +13,7 @@ from hookline.messages.outputs import FinishReason, RequestStats
 from hookline_api.anthropic.blocks import BlockWriter
 from hookline_api.anthropic.bodies import ConversationBody, MessagesBody
 from hookline_api.anthropic.conversation import chat_messages, read_wish
+from hookline_api.chat.media import read_media_params
 from hookline_api.chat.reader import ChoiceReader
 from hookline_api.chat.thinking import can_bound
 from hookline_api.chat.turn import ChatTurn, ChatWish, render
@@ -131,6 +132,7 @@ def _wish(body: ConversationBody, **fields: Any) -> ChatWish:
         add_generation_prompt=not is_begun,
         continue_final_message=is_begun,
         model=body.model,
+        media_params=read_media_params(body.mm_processor_kwargs),
         **fields,
     )
 

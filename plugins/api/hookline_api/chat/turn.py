@@ -12,6 +12,7 @@ from typing import Any
 from hookline.api.choice import raise_if_failed
 from hookline.errors import RequestError
 from hookline.interfaces.api import Chunk, GenerateRequest, OutputParser, RenderedChat, Serving
+from hookline.interfaces.multimodal import MediaParams
 from hookline.messages.requests import LogprobRequest
 from hookline.sampling_params import SamplingParams
 from hookline_api.chat.forced_calls import ForcedCalls
@@ -47,6 +48,8 @@ class ChatWish:
     priority: int = 0
     cache_salt: str = ""
     extra_key: str = ""
+    #: How the chat's media are processed where their parts do not say; see ``media_params_of``.
+    media_params: MediaParams | None = None
 
 
 class ChatTurn:
@@ -134,6 +137,7 @@ class ChatTurn:
             input_ids=self._rendered.input_ids,
             sampling_params=self._constrained(self._serving.default_sampling_params(values)),
             reasoning=self._rendered.reasoning_context(wish.template_kwargs),
+            media=self._rendered.media,
             stream=wish.stream,
             rid=wish.rid or uuid.uuid4().hex,
             model=wish.model,
@@ -168,4 +172,5 @@ async def render(serving: Serving, wish: ChatWish) -> RenderedChat:
         add_generation_prompt=wish.add_generation_prompt,
         continue_final_message=wish.continue_final_message,
         template_kwargs=wish.template_kwargs,
+        media_params=wish.media_params,
     )

@@ -10,6 +10,7 @@ from hookline.interfaces.api import GenerateRequest, Serving
 from hookline.messages.requests import LogprobRequest, PoolingRequest
 from hookline.sampling_params import SamplingParams
 from hookline_api.native.bodies import EncodeBody, GenerateBody, PromptBody
+from hookline_api.native.media import prompt_media
 from hookline_api.prompts import Prompt, read_texts, read_token_lists
 
 _DEFAULT_MAX_NEW_TOKENS = 128
@@ -30,6 +31,7 @@ def generate_requests(body: GenerateBody, serving: Serving) -> tuple[list[Genera
             stream=body.stream,
             sampling_params=_sampling_params(_nth("sampling_params", body.sampling_params, index, count), serving),
             logprobs=_logprobs(body, index, count),
+            media=prompt_media(body, index, count if is_batch else None),
         )
         for index, prompt in enumerate(prompts)
     ], is_batch

@@ -34,6 +34,12 @@ class GenerateBody(PromptBody):
     token_ids_logprob: list[int] | list[list[int]] | None = None
     return_text_in_logprobs: bool = False
     stream: bool = False
+    #: URLs, or files in base64: one or several for one prompt, an entry for each prompt of a list. Their placeholders
+    #: must stand in the prompt. A video is a file, or a list of frames.
+    image_data: Any = None
+    video_data: Any = None
+    #: How they are processed: min_pixels, max_pixels, fps, num_frames.
+    mm_processor_kwargs: dict[str, Any] | None = None
 
 
 class EncodeBody(PromptBody):

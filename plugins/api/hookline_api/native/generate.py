@@ -12,6 +12,7 @@ from hookline.api.sse import event
 from hookline.api.tasks import side_by_side
 from hookline.interfaces.api import GenerateRequest, Serving
 from hookline.messages.outputs import FinishReason, TokenLogprob
+from hookline_api.chat.media import media_details
 
 #: Number of the prompt, index of the choice.
 _Key = tuple[int, int]
@@ -70,6 +71,7 @@ class GenerateAnswer:
             "completion_tokens": stats.completion_tokens,
             "cached_tokens": stats.cached_tokens,
             "total_retractions": stats.num_retractions,
+            **media_details(choice.media_tokens),
             "queue_time": stats.queue_time,
             "e2e_latency": time.perf_counter() - self._started,
         }

@@ -179,6 +179,8 @@ class ChatBody(CommonBody):
     add_generation_prompt: bool | None = None
     continue_final_message: bool = False
     separate_reasoning: bool = True
+    #: How pictures and videos are processed: min_pixels, max_pixels, fps, num_frames.
+    mm_processor_kwargs: dict[str, Any] | None = None
 
     def template_kwargs(self) -> dict[str, Any]:
         """What the chat template gets besides messages and tools."""

@@ -13,6 +13,7 @@ from hookline.errors import RequestError
 from hookline.interfaces.api import Chunk, Serving
 from hookline.messages.outputs import FinishReason, TokenLogprob
 from hookline.messages.requests import LogprobRequest
+from hookline_api.chat.media import read_media_params
 from hookline_api.chat.reader import ChoiceReader, Delta, DeltaKind
 from hookline_api.chat.thinking import thinking_limit
 from hookline_api.chat.tools import read_tools
@@ -56,6 +57,7 @@ class ChatAnswer:
             priority=body.priority,
             cache_salt=body.cache_salt,
             extra_key=body.extra_key,
+            media_params=read_media_params(body.mm_processor_kwargs),
         )
         return cls(serving, body, await ChatTurn.prepare(serving, wish))
 
@@ -71,7 +73,7 @@ class ChatAnswer:
                 reader = readers.setdefault(index, self._turn.reader())
                 deltas.setdefault(index, []).extend(await self._turn.deltas(reader, chunk))
                 logprobs.setdefault(index, []).extend(chunk.output_logprobs or ())
-                self._usage.update(0, index, chunk.stats)
+                self._usage.update(0, index, chunk.stats, chunk.media_tokens)
                 if chunk.finish_reason is not None:
                     ends[index] = chunk.finish_reason
                     self._usage.add_reasoning(0, index, await self._turn.num_reasoning_tokens(reader))
@@ -98,7 +100,7 @@ class ChatAnswer:
         readers: dict[int, ChoiceReader] = {}
         async with aclosing(self._turn.chunks()) as chunks:
             async for chunk in chunks:
-                self._usage.update(0, chunk.index, chunk.stats)
+                self._usage.update(0, chunk.index, chunk.stats, chunk.media_tokens)
                 usage = self._usage_so_far(options)
                 events = []
                 reader = readers.get(chunk.index)

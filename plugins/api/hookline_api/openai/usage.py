@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from hookline.messages.outputs import RequestStats
+from hookline_api.chat.media import media_details
+
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class Usage:
@@ -15,9 +20,13 @@ class Usage:
         self._with_reasoning = with_reasoning
         self._stats: dict[tuple[int, int], RequestStats] = {}
         self._reasoning: dict[tuple[int, int], int] = {}
+        #: Prompt -> kind of medium -> tokens.
+        self._media: dict[int, Mapping[str, int]] = {}
 
-    def update(self, prompt: int, choice: int, stats: RequestStats) -> None:
+    def update(self, prompt: int, choice: int, stats: RequestStats, media_tokens: Mapping[str, int] = _NOTHING) -> None:
         """Take the newest counts of a choice."""
+        if media_tokens:
+            self._media[prompt] = media_tokens
         self._stats[prompt, choice] = stats
 
     def add_reasoning(self, prompt: int, choice: int, num_tokens: int) -> None:
@@ -37,6 +46,10 @@ class Usage:
             "total_tokens": prompt_tokens + completion_tokens,
             "prompt_tokens_details": {"cached_tokens": sum(stats.cached_tokens for stats in first.values())},
         }
+        for tokens in self._media.values():
+            for name, count in media_details(tokens).items():
+                details = usage["prompt_tokens_details"]
+                details[name] = details.get(name, 0) + count
         if self._with_reasoning:
             usage["completion_tokens_details"] = {"reasoning_tokens": sum(self._reasoning.values())}
         return usage

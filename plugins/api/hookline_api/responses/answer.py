@@ -14,6 +14,7 @@ from hookline.errors import RequestError
 from hookline.interfaces.api import Chunk, Serving
 from hookline.messages.outputs import FinishReason, RequestStats, TokenLogprob
 from hookline.messages.requests import LogprobRequest
+from hookline_api.chat.media import read_media_params
 from hookline_api.chat.thinking import thinking_limit
 from hookline_api.chat.turn import ChatTurn, ChatWish
 from hookline_api.openai.logprobs import chat_logprobs
@@ -70,6 +71,7 @@ class ResponseAnswer:
             priority=body.priority,
             cache_salt=body.cache_salt,
             extra_key=body.extra_key,
+            media_params=read_media_params(body.mm_processor_kwargs),
         )
         return cls(serving, store, body, await ChatTurn.prepare(serving, wish), [*history, *given])
 

@@ -91,6 +91,7 @@ class ResponsesBody(RequestBody):
     repetition_penalty: float | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     max_thinking_tokens: int | None = None
+    mm_processor_kwargs: dict[str, Any] | None = None
     priority: int = 0
     cache_salt: str = ""
     extra_key: str = ""

@@ -10,7 +10,7 @@ from hookline.errors import RequestError
 from hookline_api.chat.tools import ToolWish, read_tools
 
 _TEXT_PARTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
-_MEDIA = ("input_image", "input_file", "input_audio")
+_MEDIA = ("input_file", "input_audio")
 
 
 def read_wish(
@@ -98,11 +98,10 @@ class _Chat:
 
     def _add_message(self, item: Mapping[str, Any], where: str) -> None:
         role = item.get("role")
-        texts = _texts(item.get("content"), f"{where}.content")
         if role == "assistant":
-            self._assistant()["content"] += "".join(texts)
+            self._assistant()["content"] += "".join(_texts(item.get("content"), f"{where}.content"))
         elif role in ("user", "system", "developer"):
-            self.messages.append({"role": role, "content": [{"type": "text", "text": text} for text in texts]})
+            self.messages.append({"role": role, "content": _parts(item.get("content"), f"{where}.content")})
         else:
             raise RequestError(
                 f"{where}.role must be 'user', 'assistant', 'system' or 'developer', not {role!r:.40}", param="input"
@@ -112,8 +111,10 @@ class _Chat:
         call_id = _string(item, "call_id", where)
         if call_id not in self._calls:
             raise RequestError(f"{where}.call_id {call_id!r:.80} belongs to no function_call before it", param="input")
-        texts = _texts(item.get("output"), f"{where}.output")
-        self.messages.append({"role": "tool", "tool_call_id": call_id, "content": "".join(texts)})
+        parts = _parts(item.get("output"), f"{where}.output")
+        is_text = all(part["type"] == "text" for part in parts)
+        content = "".join(part["text"] for part in parts) if is_text else parts
+        self.messages.append({"role": "tool", "tool_call_id": call_id, "content": content})
 
     def _assistant(self) -> dict[str, Any]:
         """The assistant's message to write to."""
@@ -145,26 +146,49 @@ def _arguments(item: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _texts(content: Any, where: str) -> list[str]:
+    parts = _parts(content, where)
+    for part in parts:
+        if part["type"] != "text":
+            raise RequestError(f"{part['place']} must be text: it is the assistant's", param="input")
+    return [part["text"] for part in parts]
+
+
+def _parts(content: Any, where: str) -> list[dict[str, Any]]:
+    """Parts as chat messages have them."""
     if isinstance(content, str):
-        return [content]
+        return [{"type": "text", "text": content}]
     if not isinstance(content, list):
         raise RequestError(f"{where} must be a string or a list of parts, not {content!r:.40}", param="input")
-    texts = []
+    parts = []
     for index, part in enumerate(content):
         place = f"{where}[{index}]"
         kind = part.get("type") if isinstance(part, Mapping) else None
         if not isinstance(part, Mapping) or not isinstance(kind, str):
             raise RequestError(f"{place} must be an object with a type, not {part!r:.40}", param="input")
+        if kind == "input_image":
+            parts.append(_image(part, place))
+            continue
         if kind in _MEDIA:
             raise RequestError(
-                f"{place} is of type '{kind}', but this server takes text only",
+                f"{place} is of type '{kind}'; this server takes text and, if its model does, pictures",
                 param="input",
                 code="unsupported_content",
             )
         if kind not in _TEXT_PARTS:
-            raise RequestError(f"{place}.type must be one of {', '.join(_TEXT_PARTS)}, not '{kind:.40}'", param="input")
-        texts.append(_string(part, _TEXT_PARTS[kind], place))
-    return texts
+            known = ", ".join([*_TEXT_PARTS, "input_image"])
+            raise RequestError(f"{place}.type must be one of {known}, not '{kind:.40}'", param="input")
+        parts.append({"type": "text", "text": _string(part, _TEXT_PARTS[kind], place)})
+    return parts
+
+
+def _image(part: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """A picture by its URL; pictures that were uploaded before are not known here."""
+    if part.get("file_id") is not None:
+        raise RequestError(
+            f"{place}.file_id is not supported: this server keeps no files; send image_url", param="input"
+        )
+    url = _string(part, "image_url", place)
+    return {"type": "input_image", "image_url": url, "detail": part.get("detail"), "place": place}
 
 
 def _string(item: Mapping[str, Any], field: str, where: str) -> str:

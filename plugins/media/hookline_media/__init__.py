@@ -1,0 +1,1 @@
+"""Media loaders: web addresses, ``data:`` URIs, files below allowed directories."""
