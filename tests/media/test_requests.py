@@ -162,11 +162,12 @@ async def test_a_reader_that_goes_leaves_the_media_until_the_scheduler_lets_go(f
 
 
 async def test_requests_that_fail_before_the_scheduler_hold_nothing(frontend: Frontend) -> None:
-    for fields, message in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"ids": [1, 2]}, "a placeholder for each medium"),
         ({"model": "other"}, "other"),
         ({"params": {"min_new_tokens": 9}}, "min_new_tokens"),
-    ]:
+    ]
+    for fields, message in cases:
         with pytest.raises((RequestError, ValueError), match=message):
             await frontend.ask(_image(), **fields)
     with pytest.raises(RequestError, match="tokens"):
