@@ -55,7 +55,8 @@ class RequestChecks:
 
     def token_ids(self, ids: Sequence[int], field: str) -> None:
         """Ids within the model's vocabulary."""
-        if all(type(item) is int for item in ids) and (not ids or (min(ids) >= 0 and max(ids) < self._vocab_size)):
+        # Prompts are long: what is right is seen without a loop in Python.
+        if not ids or (set(map(type, ids)) == {int} and min(ids) >= 0 and max(ids) < self._vocab_size):
             return
         for item in ids:
             if type(item) is not int:

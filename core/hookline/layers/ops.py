@@ -108,6 +108,16 @@ def topk_softmax(logits_TE: Tensor, top_k: int, renormalize: bool) -> tuple[Tens
     return weights_TK, ids_TK
 
 
+def _compose_logits(ops: Ops) -> Callable[[Tensor, Tensor], Tensor]:
+    project = ops.request(LINEAR)
+
+    def logits(hidden_SH: Tensor, weight_VH: Tensor) -> Tensor:
+        """``linear`` as float32, [S, V], which sampling needs; sums may be finer than the dtype of the factors."""
+        return project(hidden_SH, weight_VH, None).float()
+
+    return logits
+
+
 def _compose_add_rms_norm(ops: Ops) -> Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]:
     norm = ops.request(RMS_NORM)
 
@@ -302,6 +312,7 @@ def _compose_fused_moe(ops: Ops) -> Callable[[Tensor, Tensor, Tensor, Tensor, Te
 
 
 LINEAR: Op[Callable[[Tensor, Tensor, Tensor | None], Tensor]] = Op("linear", lambda ops: linear)
+LOGITS: Op[Callable[[Tensor, Tensor], Tensor]] = Op("logits", _compose_logits)
 RMS_NORM: Op[Callable[[Tensor, Tensor, float], Tensor]] = Op("rms_norm", lambda ops: rms_norm)
 FUSED_ADD_RMS_NORM: Op[Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]] = Op(
     "fused_add_rms_norm", _compose_add_rms_norm
@@ -339,6 +350,7 @@ OPS: Mapping[str, Op[Callable[..., Any]]] = {
     op.name: op
     for op in (
         LINEAR,
+        LOGITS,
         RMS_NORM,
         FUSED_ADD_RMS_NORM,
         SILU_AND_MUL,

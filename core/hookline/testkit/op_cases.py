@@ -159,6 +159,13 @@ OP_CASES: Mapping[str, Mapping[str, Callable[[Draw], tuple[Any, ...]]]] = {
         "many tokens": lambda d: (d.randn(65, 128), d.randn(96, 128), d.randn(96)),
         "a view": lambda d: (d.randn(9, 70)[::2, 3:36], d.randn(50, 33), None),
     },
+    "logits": {
+        "no rows": lambda d: (d.randn(0, 24), d.randn(40, 24)),
+        "one token": lambda d: (d.randn(1, 24), d.randn(17, 24)),
+        "odd sizes": lambda d: (d.randn(3, 33), d.randn(5, 33)),
+        "many tokens": lambda d: (d.randn(65, 128), d.randn(96, 128)),
+        "a view": lambda d: (d.randn(9, 70)[::2, 3:36], d.randn(50, 33)),
+    },
     "rms_norm": {
         "no tokens": lambda d: (d.randn(0, 32), d.randn(32), EPS),
         "one token": lambda d: (d.randn(1, 32), d.randn(32), EPS),

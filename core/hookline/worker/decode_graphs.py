@@ -21,6 +21,7 @@ import torch
 from hookline.batch.forward_batch import AttentionGeometry, ForwardBatch
 from hookline.batch.forward_mode import ForwardMode
 from hookline.batch.worker_batch import ModelWorkerBatch
+from hookline.layers.ops import ARGMAX, Ops
 from hookline.platform import Graph, Platform
 from hookline.worker.decode_inputs import DecodeInputs, DecodeTensors, num_words
 from hookline.worker.model_runner import ModelRunner
@@ -70,11 +71,19 @@ class DecodeGraphs:
     """
 
     def __init__(
-        self, runner: ModelRunner, tokens: TokenTable, platform: Platform, sizes: Sequence[int], *, position_planes: int
+        self,
+        runner: ModelRunner,
+        tokens: TokenTable,
+        platform: Platform,
+        ops: Ops,
+        sizes: Sequence[int],
+        *,
+        position_planes: int,
     ) -> None:
         self._runner = runner
         self._tokens = tokens
         self._platform = platform
+        self._argmax = ops.request(ARGMAX)
         self._sizes = sorted(sizes)
         self._planes = position_planes
         #: Belongs to no request, and all of its slots are the sink.
@@ -160,7 +169,7 @@ class DecodeGraphs:
             )
             hidden = runner.model.forward(batch)
             logits = runner.compute_logits(hidden)
-            best, token_ids = logits.max(dim=-1)
+            best, token_ids = self._argmax(logits)
             self._tokens.write(tensors.rows, token_ids)
             return DecodeOutput(hidden=hidden, logits=logits, best=best, token_ids=token_ids, rows=tensors.rows)
 

@@ -264,7 +264,7 @@ class _Builder:
         captured: DecodeGraphs | None = None
         if graphs:
             planes = self._model_config.position_planes
-            captured = DecodeGraphs(runner, tokens, self._platform, graphs, position_planes=planes)
+            captured = DecodeGraphs(runner, tokens, self._platform, self._ops, graphs, position_planes=planes)
         encoder = EncoderStore(model, self._platform, self._dtype)
         return AutoregressiveRunner(
             runner, self._platform, queue, rows, tokens, RowPoolers(poolers), encoder, self._ops, captured

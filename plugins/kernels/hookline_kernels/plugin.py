@@ -23,6 +23,7 @@ def hookline_ops() -> list[OpSetSpec]:
             ops=frozenset(
                 {
                     "linear",
+                    "logits",
                     "rms_norm",
                     "fused_add_rms_norm",
                     "silu_and_mul",

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from hookline_kernels.triton_dense.products import add_norm_gated, add_norm_linear, linear
+from hookline_kernels.triton_dense.products import add_norm_gated, add_norm_linear, linear, logits
 from hookline_kernels.triton_draw.sample import sample_tokens
 from hookline_kernels.triton_moe.experts import fused_moe
 from hookline_kernels.triton_moe.routing import add_norm_route, topk_softmax
@@ -27,6 +27,7 @@ def triton_ops(device: torch.device, dtype: torch.dtype, options: Any) -> Mappin
     """The ops of the set; nothing is compiled before the first call of each."""
     return {
         "linear": linear,
+        "logits": logits,
         "add_norm_linear": add_norm_linear,
         "add_norm_gated": add_norm_gated,
         "rope_store": rope_store,

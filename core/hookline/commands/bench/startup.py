@@ -7,6 +7,7 @@ import json
 import click
 
 from hookline.commands.bench.report import print_table
+from hookline.commands.bench.shape_option import shape_option
 from hookline.commands.options import ENGINE_SETTINGS, configured_command
 from hookline.config.sources import LoadedConfig
 
@@ -14,6 +15,7 @@ _MIB = 1 << 20
 
 
 @configured_command(common=ENGINE_SETTINGS, takes_model=True)
+@shape_option
 @click.option("--repetitions", type=click.IntRange(min=1), default=5, show_default=True, help="the median counts")
 @click.option(
     "--idle-seconds", type=click.FloatRange(min=0), default=5.0, show_default=True, help="to watch an idle server"
@@ -25,7 +27,12 @@ def startup(loaded: LoadedConfig, repetitions: int, idle_seconds: float, as_json
 
     result = measure_startup(loaded, repetitions=repetitions, idle_seconds=idle_seconds)
     starts = [
-        {"command": name, "median_s": round(median, 3), "best_s": round(min(result.seconds[name]), 3)}
+        {
+            "command": name,
+            "first_s": round(result.seconds[name][0], 3),
+            "median_s": round(median, 3),
+            "best_s": round(min(result.seconds[name]), 3),
+        }
         for name, median in result.medians().items()
     ]
     idle = [

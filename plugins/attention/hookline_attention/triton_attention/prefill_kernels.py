@@ -19,23 +19,22 @@ def _step(
     q, k, v, seen, peak, total, acc, scale_log2, scale, softcap,
     HAS_SOFTCAP: tl.constexpr, IS_MASKED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One block of keys: new (peak, total, acc). A row must have seen a key before it may see none of a block."""
+    """One block of keys: new (peak, total, acc). Peaks are in base 2, with the scale."""
     scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+    factor = scale_log2
     if HAS_SOFTCAP:
-        scores = scores * scale
-        scores = softcap * (2.0 * tl.sigmoid(2.0 * scores / softcap) - 1.0) * LOG2E
-    else:
-        scores = scores * scale_log2
+        scores = softcap * (2.0 * tl.sigmoid(2.0 * (scores * scale) / softcap) - 1.0)
+        factor = LOG2E
     if IS_MASKED:
         scores = tl.where(seen, scores, float("-inf"))
-    new_peak = tl.maximum(peak, tl.max(scores, 1))
+    # The scale is positive, so the largest score is the largest scaled one, and scaling costs no pass of its own.
+    new_peak = tl.maximum(peak, tl.max(scores, 1) * factor)
+    safe_peak = new_peak
     if IS_MASKED:
         # Rows beyond the request see nothing at all, and -inf must not meet -inf in a subtraction.
         safe_peak = tl.where(new_peak == float("-inf"), 0.0, new_peak)
-    else:
-        safe_peak = new_peak
     decay = tl.exp2(peak - safe_peak)
-    weights = tl.exp2(scores - safe_peak[:, None])
+    weights = tl.exp2(scores * factor - safe_peak[:, None])
     total = total * decay + tl.sum(weights, 1)
     acc = acc * decay[:, None]
     acc = tl.dot(weights.to(v.dtype), v, acc, input_precision=PRECISION)

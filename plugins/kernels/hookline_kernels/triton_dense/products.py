@@ -23,6 +23,15 @@ def linear(x_TI: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
     return F.linear(x_TI, weight_OI, bias_O)
 
 
+def logits(hidden_SH: Tensor, weight_VH: Tensor) -> Tensor:
+    """The product in float32, without a pass that converts it."""
+    if _is_few(hidden_SH, weight_VH):
+        return _matvec(hidden_SH, None, None, 0.0, weight_VH, None, is_gated=False, dtype=torch.float32)[0]
+    if hidden_SH.device.type == "cuda" and hidden_SH.dtype is not torch.float32 and hidden_SH.shape[0]:
+        return torch.mm(hidden_SH, weight_VH.t(), out_dtype=torch.float32)
+    return F.linear(hidden_SH, weight_VH).float()
+
+
 def add_norm_linear(
     x_TH: Tensor, residual_TH: Tensor | None, norm_H: Tensor, eps: float, weight_OH: Tensor, bias_O: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -62,13 +71,14 @@ def _matvec(
     bias: Tensor | None,
     *,
     is_gated: bool,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The product, and the sum of input and residual."""
+    """The product, in ``dtype`` or else that of x, and the sum of input and residual."""
     if x.stride(-1) != 1:
         x = x.contiguous()
     tokens, inputs = x.shape
     outputs = weight.shape[0] // 2 if is_gated else weight.shape[0]
-    out = torch.empty(tokens, outputs, dtype=x.dtype, device=x.device)
+    out = torch.empty(tokens, outputs, dtype=dtype or x.dtype, device=x.device)
     total = x if residual is None else torch.empty(tokens, inputs, dtype=x.dtype, device=x.device)
     tile = matvec_tile(inputs, outputs, is_gated)
     block_c = min(tile.inputs, triton.next_power_of_2(inputs))
