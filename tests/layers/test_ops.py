@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hookline.errors import PluginError
 from hookline.layers import ops as op
-from hookline.layers.batch_invariant import TILE_ROWS
+from hookline.layers.batch_invariant import TILE_ROWS, tiled_linear
 from hookline.layers.ops import OPS, Ops
 
 EPS = 1e-6
@@ -215,6 +215,11 @@ def test_deterministic_ops_are_the_same_for_a_row_in_any_batch(num_tokens: int) 
     _alone_and_together(lambda rows: ops.request(op.TOPK_SOFTMAX)(rows, 4, True)[0], wide)
 
 
-def test_deterministic_ignores_op_sets() -> None:
-    ops = Ops([{"silu_and_mul": lambda x: x}], deterministic=True)
-    assert ops.request(op.SILU_AND_MUL) is op.silu_and_mul
+def test_deterministic_prefers_the_given_sets_to_the_references() -> None:
+    def own(x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    ops = Ops([{"silu_and_mul": own}], deterministic=True)
+    assert ops.request(op.SILU_AND_MUL) is own
+    assert ops.request(op.LINEAR) is tiled_linear
+    assert Ops([{"linear": op.linear}], deterministic=True).request(op.LINEAR) is op.linear

@@ -20,3 +20,6 @@ class OpSetSpec(Spec):
     kind: ClassVar[str] = "ops"
 
     ops: frozenset[str] = frozenset()
+    #: "package.module:attribute" of what ``execution.deterministic`` calls instead of ``target``, the same way: ops
+    #: whose rows have the same bits alone, in any batch and at any place in it. "": none, the set is then not used.
+    deterministic_target: str = ""

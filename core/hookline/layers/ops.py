@@ -45,13 +45,14 @@ class Ops:
     """The chosen implementation of each op. Sets given first win."""
 
     def __init__(self, sets: Iterable[Mapping[str, Callable[..., Any]]] = (), *, deterministic: bool = False) -> None:
-        """With ``deterministic`` no set is used: only the references and core's batch-invariant ops.
+        """With ``deterministic`` the sets must be batch-invariant (``OpSetSpec.deterministic_target``), and core's
+        batch-invariant ops come after them, before the references.
 
         Raises ``PluginError`` for an op name that core does not define.
         """
         self.deterministic = deterministic
         self._chosen: dict[str, Callable[..., Any]] = {}
-        for implementations in (BATCH_INVARIANT_OPS,) if deterministic else sets:
+        for implementations in (*sets, BATCH_INVARIANT_OPS) if deterministic else sets:
             for name, function in implementations.items():
                 if name not in OPS:
                     raise PluginError(f"unknown op '{name}' in an op set (known: {', '.join(sorted(OPS))})")

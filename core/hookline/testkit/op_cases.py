@@ -331,6 +331,20 @@ OP_CASES: Mapping[str, Mapping[str, Callable[[Draw], tuple[Any, ...]]]] = {
     },
 }
 
+#: Op -> places of the arguments that have a row for each row of the results; other ops are not tried row by row.
+ROW_ARGUMENTS: Mapping[str, tuple[int, ...]] = {
+    "linear": (0,),
+    "rms_norm": (0,),
+    "fused_add_rms_norm": (0, 1),
+    "silu_and_mul": (0,),
+    "rotary": (0, 1, 2),
+    "rope_qkv": (0, 1, 2),
+    "qk_norm_rope": (0, 3, 4),
+    "topk_softmax": (0,),
+    "fused_moe": (0, 3, 4),
+    "argmax": (0,),
+    "log_softmax": (0,),
+}
 #: Ops that may write into their arguments, as their references say.
 MAY_WRITE = frozenset(
     {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from hookline.layers.ops import OPS, Ops
 from hookline.testkit.allowed import allowed_dtypes, device_of
 from hookline.testkit.exactness import worst_error
 from hookline.testkit.offer_suite import OfferSuite
-from hookline.testkit.op_cases import FILLS, MAY_WRITE, OP_CASES, Draw
+from hookline.testkit.op_cases import FILLS, MAY_WRITE, OP_CASES, ROW_ARGUMENTS, Draw
 from hookline.testkit.watched_options import watched
 
 
@@ -182,6 +183,26 @@ class OpSetSuite(OfferSuite[OpSetSpec]):
                 else:
                     assert torch.equal(result[others], expected[others]), case
 
+    def test_deterministic_ops_do_not_depend_on_the_batch(self, op: str, dtype: torch.dtype) -> None:
+        """Each row has the same bits alone, among few and among all, and they are those of the op."""
+        function = self._deterministic_ops(dtype).get(op)
+        if function is None:
+            pytest.skip(f"the set has no {op} for deterministic engines")
+        for case in OP_CASES[op]:
+            arguments = self.arguments(op, case, dtype)
+            whole = self.run(op, function, _copies(arguments))
+            self.compare(op, whole, arguments)
+            places = ROW_ARGUMENTS.get(op, ())
+            num_rows = arguments[0].shape[0] if places else 0
+            for start, count in ((0, 1), (num_rows - 1, 1), (num_rows // 2, 2)):
+                if not 0 <= start < num_rows:
+                    continue
+                some = tuple(
+                    value[start : start + count] if place in places else value for place, value in enumerate(arguments)
+                )
+                for result, expected in zip(self.run(op, function, _copies(some)), whole, strict=True):
+                    assert torch.equal(result, expected[start : start + count]), f"{case}, rows from {start}"
+
     @pytest.mark.parametrize("renormalize", [True, False])
     def test_equal_experts_are_each_taken_once(self, renormalize: bool, dtype: torch.dtype) -> None:
         if "topk_softmax" not in self.offer().spec.ops:
@@ -191,6 +212,17 @@ class OpSetSuite(OfferSuite[OpSetSpec]):
             weights, ids = self.ops(dtype)["topk_softmax"](logits, 4, renormalize)
         assert all(len(set(row)) == 4 and set(row) <= set(range(6)) for row in ids.tolist())
         torch.testing.assert_close(weights, torch.full_like(weights, 1 / 4 if renormalize else 1 / 6))
+
+    @classmethod
+    def _deterministic_ops(cls, dtype: torch.dtype) -> Mapping[str, Callable[..., Any]]:
+        """What the set has for deterministic engines; maybe nothing."""
+        target = cls.offer().spec.deterministic_target
+        if not target:
+            return {}
+        module, _, attribute = target.partition(":")
+        maker = getattr(importlib.import_module(module), attribute)
+        made: Mapping[str, Callable[..., Any]] = maker(cls.device(), dtype, cls.checked_options())
+        return made
 
     @classmethod
     def _dtype(cls) -> torch.dtype:

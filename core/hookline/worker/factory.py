@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import torch
 
 from hookline.cache.spec import KVSpec
@@ -170,10 +171,16 @@ class _Builder:
 
     def _build_ops(self) -> Ops:
         sets: list[Mapping[str, Callable[..., Any]]] = []
+        deterministic = self._config.execution.deterministic
         for spec in self._plan.plugins.of_kind("ops"):
+            if deterministic:
+                target = spec.details.get("deterministic_target", "")
+                if not target:
+                    continue
+                spec = msgspec.structs.replace(spec, target=target)
             offer = self._plan.plugins.load(spec)
             sets.append(offer(self._platform.device, self._dtype, self._plan.plugins.options_of(spec)))
-        return Ops(sets, deterministic=self._config.execution.deterministic)
+        return Ops(sets, deterministic=deterministic)
 
     def _build_lora(self, model: Model) -> LoRABackend | None:
         chosen = self._plan.plugins.of_kind("lora_backends")

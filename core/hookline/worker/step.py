@@ -237,7 +237,7 @@ class AutoregressiveStep:
         self._copies.embeddings = {b: owner.platform.to_host(vector) for b, vector in pooled.vectors.items()}
         self._copies.faults.update(pooled.errors)
 
-    def _sample(self, mask: npt.NDArray[np.int32] | None) -> None:
+    def _sample(self, mask: torch.Tensor | None) -> None:
         if self._logits is None:
             return
         owner, plan, copies = self._owner, self._plan, self._copies

@@ -9,8 +9,10 @@ import torch
 
 from hookline_kernels.triton_dense.products import add_norm_gated, add_norm_linear, linear, logits
 from hookline_kernels.triton_draw.sample import sample_tokens
-from hookline_kernels.triton_moe.experts import fused_moe
+from hookline_kernels.triton_invariant.linear import invariant_linear
+from hookline_kernels.triton_moe.experts import fused_moe, fused_moe_deterministic
 from hookline_kernels.triton_moe.routing import add_norm_route, topk_softmax
+from hookline_kernels.triton_ops import rows
 from hookline_kernels.triton_ops.rows import (
     fused_add_rms_norm,
     qk_norm_rope,
@@ -40,6 +42,25 @@ def triton_ops(device: torch.device, dtype: torch.dtype, options: Any) -> Mappin
         "topk_softmax": topk_softmax,
         "add_norm_route": add_norm_route,
         "fused_moe": fused_moe,
+        "argmax": argmax,
+        "log_softmax": log_softmax,
+        "apply_bitmask": apply_bitmask,
+        "sample_tokens": sample_tokens,
+    }
+
+
+def deterministic_ops(device: torch.device, dtype: torch.dtype, options: Any) -> Mapping[str, Callable[..., Any]]:
+    """The ops whose rows have the same bits in any batch: no tile and no order of a sum depends on its size."""
+    return {
+        "linear": invariant_linear,
+        "rms_norm": rms_norm,
+        "fused_add_rms_norm": fused_add_rms_norm,
+        "silu_and_mul": silu_and_mul,
+        "rope_qkv": rope_qkv,
+        "qk_norm_rope": qk_norm_rope,
+        # The other one looks at few tokens in another way than at many.
+        "topk_softmax": rows.topk_softmax,
+        "fused_moe": fused_moe_deterministic,
         "argmax": argmax,
         "log_softmax": log_softmax,
         "apply_bitmask": apply_bitmask,

@@ -1,0 +1,1 @@
+"""Products whose rows have the same bits in any batch. Importing this package compiles nothing."""
