@@ -133,6 +133,14 @@ def create_platform(device: str, *, cpu_threads: int | None = None) -> Platform:
     raise ConfigError(f"unknown device '{device}' (known: cpu, cuda)")
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device has no memory left, whoever raised it (torch, CUDA, a library)."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "alloc_failed" in text)
+
+
 # --- CPU ---
 
 

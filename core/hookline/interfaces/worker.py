@@ -63,6 +63,9 @@ class StepResult:
     #: Requests (indices into B) that this pass gave nothing usable for (logits that are not finite, a processor
     #: or pooler that failed), with what was seen. They end; the others go on.
     faults: dict[int, str] = field(default_factory=dict)
+    #: What the device said when it had no memory for the pass: then nothing of it is usable, KV included, and the
+    #: worker is as if it had not been launched. "": all went well.
+    out_of_memory: str = ""
     #: Digests of items whose rows the pass should have placed and that could not be encoded, with what was seen. What
     #: the pass computed of their requests, and of all that share a prefix with them, is worthless.
     media_faults: dict[bytes, str] = field(default_factory=dict)

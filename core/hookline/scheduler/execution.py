@@ -43,6 +43,8 @@ class Execution:
         #: Named in every refusal of a plan.
         self._scheduler_name = scheduler_name
         self._can_mix = can_mix
+        #: Number of the pass that was launched last.
+        self.last_step = 0
 
     def carry_out(self, plan: StepPlan) -> Pass | None:
         """The pass of a plan with everything allocated, or ``None`` when the plan is idle.
@@ -69,6 +71,7 @@ class Execution:
 
     def launched(self, a_pass: Pass) -> None:
         """The pass is on its way: place its requests, and let others use the prefixes that it computes."""
+        self.last_step = a_pass.step
         extends = a_pass.batch.reqs[: a_pass.num_extends]
         for req in extends:
             # Now and not with the result, so that the very next pass can share the prefix.

@@ -35,6 +35,7 @@ from hookline.scheduler.media import MediaHost
 from hookline.scheduler.outbox import Outbox
 from hookline.scheduler.pipeline import Pipeline
 from hookline.scheduler.planner import Planner
+from hookline.scheduler.recovery import Recovery
 from hookline.scheduler.results import Results
 from hookline.scheduler.roster import Roster
 from hookline.scheduler.scheduler import Scheduler
@@ -106,9 +107,9 @@ def build_scheduler(
     can_mix = all("mixed" in spec.features for spec in plan.plugins.of_kind("attention_backends"))
     execution = Execution(roster, ledger, finisher, counters, name, can_mix=can_mix)
     stops = StopChecker(info.vocab_size)
-    results = Results(
-        roster, media, finisher, stops, outbox, counters, _jump_forward(config, tokenizer, execution, stops)
-    )
+    recovery = Recovery(roster, ledger, execution, finisher)
+    jumps = _jump_forward(config, tokenizer, execution, stops)
+    results = Results(roster, media, finisher, stops, outbox, counters, recovery, jumps)
     masks = MaskFiller(info.vocab_size, roster, finisher)
     pipeline = Pipeline(worker, ledger, execution, media, masks, results, stats, batch_scheduler.on_result)
     control = Control(

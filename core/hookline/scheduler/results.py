@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hookline.scheduler.jump_forward import JumpForward
     from hookline.scheduler.media import MediaHost
     from hookline.scheduler.outbox import Outbox
+    from hookline.scheduler.recovery import Recovery
     from hookline.scheduler.req import Req
     from hookline.scheduler.roster import Roster
     from hookline.scheduler.schedule_batch import Pass
@@ -32,6 +33,7 @@ class Results:
         stops: StopChecker,
         outbox: Outbox,
         counters: Counters,
+        recovery: Recovery,
         jumps: JumpForward | None = None,
     ) -> None:
         self._roster = roster
@@ -40,6 +42,7 @@ class Results:
         self._stops = stops
         self._outbox = outbox
         self._counters = counters
+        self._recovery = recovery
         self._jumps = jumps
 
     def process(self, a_pass: Pass, result: StepResult) -> StepReport:
@@ -51,6 +54,8 @@ class Results:
         num_before = len(self._roster)
         for req, what in self._media.failed(result.media_faults, a_pass.step):
             self._fault(req, what)
+        if result.out_of_memory:
+            return self._give_up(a_pass, result.out_of_memory, num_before)
         faults, embeddings = result.faults, result.embeddings
         num_extends, samples = a_pass.num_extends, a_pass.samples
         num_new = 0
@@ -76,6 +81,15 @@ class Results:
             num_retracted=a_pass.num_retracted,
             num_finished=num_before - num_left,
             is_idle=not num_left,
+        )
+
+    def _give_up(self, a_pass: Pass, what: str, num_before: int) -> StepReport:
+        num_retracted = self._recovery.recover(a_pass, what)
+        return StepReport(
+            mode=a_pass.mode.value,
+            num_retracted=a_pass.num_retracted + num_retracted,
+            num_finished=num_before - len(self._roster),
+            is_idle=not len(self._roster),
         )
 
     def _take_tokens(self, req: Req, result: StepResult, index: int) -> int:

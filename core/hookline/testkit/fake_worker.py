@@ -108,6 +108,8 @@ class FakeStep:
         self.is_sampled = not batch.constrained
         self.answer: StepResult | None = None
         self.was_read = False
+        #: A pass before it was given up after it was launched.
+        self.is_spoilt = False
 
     def sample(self, bitmask_BW: npt.NDArray[np.int32] | None = None) -> None:
         assert self.batch.constrained, "a pass without constrained requests is sampled by launch"
@@ -158,6 +160,8 @@ class FakeWorker:
         self.batches: list[ModelWorkerBatch] = []
         #: Requests whose logits are not finite, from this output token on.
         self.faults: dict[str, int] = {}
+        #: Passes that the device has no memory for.
+        self.out_of_memory: set[int] = set()
         #: Request -> (digest, its runs (start, length) in the prompt) of each item that passes must place.
         self.media: dict[str, Sequence[tuple[bytes, Sequence[tuple[int, int]]]]] = {}
         #: Request -> [P, prompt] positions, where they do not count tokens.
@@ -254,6 +258,15 @@ class FakeWorker:
         assert step.is_sampled, "the pass was never sampled"
         self._check_shapes(batch)
         self._apply(batch)
+        if batch.step in self.out_of_memory:
+            # What was launched behind it reads what is not there; nobody may look at that either. Passes that were
+            # launched when the failure was known are sound again.
+            if not step.is_spoilt:
+                for later in self._pending:
+                    later.is_spoilt = True
+            return StepResult(token_ids=[[] for _ in batch.rids], out_of_memory="no memory for the pass")
+        if step.is_spoilt:
+            return StepResult(token_ids=[[0] if samples else [] for samples in batch.samples])
         self._forward(batch)
         return self._sample(batch, step.mask)
 

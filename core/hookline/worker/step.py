@@ -21,7 +21,7 @@ from hookline.batch.forward_batch import EncoderRows
 from hookline.batch.worker_batch import ModelWorkerBatch
 from hookline.interfaces.worker import Step, StepResult
 from hookline.layers.ops import LOG_SOFTMAX, Ops
-from hookline.platform import Platform, Ticket, WorkQueue
+from hookline.platform import Platform, Ticket, WorkQueue, is_out_of_memory
 from hookline.worker.decode_graphs import DecodeGraphs, DecodeOutput
 from hookline.worker.encoder_store import EncoderStore
 from hookline.worker.forward_inputs import ForwardTensors
@@ -139,6 +139,8 @@ class AutoregressiveStep:
         self._logits: torch.Tensor | None = None
         self._logprobs: torch.Tensor | None = None
         self._failure: Exception | None = None
+        #: What the device said when it had no memory for the pass.
+        self._out_of_memory = ""
         self._ticket: Ticket[None] = owner.queue.submit(self._run)
 
     def sample(self, bitmask_BW: npt.NDArray[np.int32] | None = None) -> None:
@@ -169,14 +171,30 @@ class AutoregressiveStep:
                 if not self.batch.constrained:
                     self._sample(None)
         except Exception as exc:
-            self._failure = exc
-            raise
+            if not is_out_of_memory(exc):
+                self._failure = exc
+                raise
+            self._give_up(exc)
 
     def _run_sampling(self, mask: torch.Tensor) -> None:
         if self._failure is not None:
             raise self._failure
-        with torch.inference_mode():
-            self._sample(mask)
+        if self._out_of_memory:
+            return
+        try:
+            with torch.inference_mode():
+                self._sample(mask)
+        except Exception as exc:
+            if not is_out_of_memory(exc):
+                raise
+            self._give_up(exc)
+
+    def _give_up(self, error: Exception) -> None:
+        """Keep the words of the error only: its traceback holds the tensors of the pass."""
+        self._out_of_memory = str(error) or type(error).__name__
+        self._tensors, self._forward, self._replayed, self._logits, self._logprobs = (), None, None, None, None
+        # What came so far is not read; media that failed before stay failed.
+        self._copies = _HostCopies(media_faults=self._copies.media_faults)
 
     def _run_forward(self) -> None:
         owner, plan, batch = self._owner, self._plan, self.batch
@@ -283,6 +301,12 @@ class AutoregressiveStep:
 
     def _assemble(self) -> StepResult:
         plan, copies, batch_size = self._plan, self._copies, self.batch.batch_size
+        if self._out_of_memory:
+            return StepResult(
+                token_ids=[[] for _ in range(batch_size)],
+                media_faults=copies.media_faults,
+                out_of_memory=self._out_of_memory,
+            )
         token_ids: list[list[int]] = [[] for _ in range(batch_size)]
         if copies.token_ids is not None:
             token_ids = copies.token_ids.tolist()
