@@ -71,8 +71,10 @@ class Platform(ABC):
     device: torch.device
     #: Whether reading a value from a tensor on the device costs nothing (no stream to wait for).
     reads_are_free: bool
-    #: Whether ``measure_peak`` works.
+    #: Whether ``measure_peak`` and ``measure_held`` work.
     counts_allocations: bool
+    #: Bytes to which a large allocation is rounded up.
+    allocation_unit: int
     #: Whether ``capture`` works.
     captures_graphs: bool
     #: Threads that read a large checkpoint.
@@ -106,6 +108,12 @@ class Platform(ABC):
         """
 
     @abstractmethod
+    def measure_held(self, work: Callable[[], object]) -> int:
+        """Run ``work`` and give the bytes that the device has less free afterwards, whoever took them (allocators,
+        libraries, the driver). Only where ``counts_allocations``.
+        """
+
+    @abstractmethod
     def capture(self, work: Callable[[], R]) -> Graph[R]:
         """Run ``work`` once as it is, then capture the kernels that it launches. Runs in the work queue.
 
@@ -113,6 +121,9 @@ class Platform(ABC):
         largest first, and read the answer of one before the next one is replayed. Only where
         ``captures_graphs``.
         """
+
+    def forget_graphs(self) -> None:  # noqa: B027 - only where graphs share memory
+        """No captured graph is left: those that come share other memory. Call ``release_cached`` to free the old."""
 
     @abstractmethod
     def release_cached(self) -> None:
@@ -149,6 +160,7 @@ class CpuPlatform(Platform):
 
     reads_are_free = True
     counts_allocations = False
+    allocation_unit = 1
     captures_graphs = False
 
     def __init__(self, *, threads: int | None = None) -> None:
@@ -185,6 +197,9 @@ class CpuPlatform(Platform):
         return InlineQueue()
 
     def measure_peak(self, work: Callable[[], object]) -> int:
+        raise NotImplementedError("main memory is shared; nobody counts what one piece of work takes")
+
+    def measure_held(self, work: Callable[[], object]) -> int:
         raise NotImplementedError("main memory is shared; nobody counts what one piece of work takes")
 
     def capture(self, work: Callable[[], R]) -> Graph[R]:
@@ -277,6 +292,7 @@ class CudaPlatform(Platform):
 
     reads_are_free = False
     counts_allocations = True
+    allocation_unit = 2 << 20
     captures_graphs = True
 
     def __init__(self) -> None:
@@ -312,6 +328,17 @@ class CudaPlatform(Platform):
         torch.cuda.synchronize(self.device)
         return torch.cuda.max_memory_allocated(self.device) - before
 
+    def measure_held(self, work: Callable[[], object]) -> int:
+        before = self._free_for_all()
+        work()
+        return max(0, before - self._free_for_all())
+
+    def _free_for_all(self) -> int:
+        """Bytes that any process could take."""
+        torch.cuda.synchronize(self.device)
+        torch.cuda.empty_cache()
+        return int(torch.cuda.mem_get_info(self.device)[0])
+
     def capture(self, work: Callable[[], R]) -> Graph[R]:
         # Kernels are compiled, and libraries take their workspaces, before anything is captured.
         work()
@@ -323,9 +350,17 @@ class CudaPlatform(Platform):
         graph.capture_begin(pool=self._graph_pool, capture_error_mode="thread_local")
         try:
             value = work()
-        finally:
-            graph.capture_end()
+        except BaseException:
+            # The capture is broken too; what broke it is what is told.
+            with contextlib.suppress(RuntimeError):
+                graph.capture_end()
+            raise
+        graph.capture_end()
         return CudaGraph(graph, value)
+
+    def forget_graphs(self) -> None:
+        # torch refuses to capture into a pool whose graphs are all gone.
+        self._graph_pool = None
 
     def release_cached(self) -> None:
         torch.cuda.empty_cache()

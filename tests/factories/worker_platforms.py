@@ -7,7 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from hookline.platform import CpuPlatform, FutureTicket, Graph, Ticket, WorkQueue
+import torch
+
+from hookline.platform import CpuPlatform, DeviceMemory, FutureTicket, Graph, Ticket, WorkQueue
 
 R = TypeVar("R")
 
@@ -44,9 +46,10 @@ class LatePlatform(CpuPlatform):
     reads_are_free = False
     counts_allocations = True
 
-    def __init__(self, *, peak: int = 1 << 20) -> None:
+    def __init__(self, *, peak: int = 1 << 20, held: int = 0) -> None:
         super().__init__(threads=1)
         self.peak = peak
+        self.held = held
         self.num_measured = 0
 
     def queue(self) -> WorkQueue:
@@ -56,6 +59,10 @@ class LatePlatform(CpuPlatform):
         work()
         self.num_measured += 1
         return self.peak
+
+    def measure_held(self, work: Callable[[], object]) -> int:
+        work()
+        return self.held
 
 
 class GraphPlatform(CpuPlatform):
@@ -72,6 +79,46 @@ class GraphPlatform(CpuPlatform):
     def capture(self, work: Callable[[], R]) -> Graph[R]:
         self.num_captured += 1
         return _FakeGraph(self, work)
+
+
+class CountingPlatform(GraphPlatform):
+    """Says what graphs take: much for the first one after all others were forgotten, and the same for each more."""
+
+    counts_allocations = True
+    allocation_unit = 1 << 10
+    first_graph = 5 << 20
+    next_graph = 1 << 20
+
+    def __init__(self, free: int = 1 << 30) -> None:
+        super().__init__()
+        self.free = free
+        self.num_live = 0
+        #: Fails with "out of memory" from this capture on.
+        self.fails_at = 1 << 30
+
+    def memory(self) -> DeviceMemory:
+        return DeviceMemory(free=self.free, total=self.free)
+
+    def measure_peak(self, work: Callable[[], object]) -> int:
+        work()
+        return 3 << 20
+
+    def measure_held(self, work: Callable[[], object]) -> int:
+        before = self._graph_bytes()
+        work()
+        return self._graph_bytes() - before
+
+    def capture(self, work: Callable[[], R]) -> Graph[R]:
+        if self.num_captured >= self.fails_at:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        self.num_live += 1
+        return super().capture(work)
+
+    def forget_graphs(self) -> None:
+        self.num_live = 0
+
+    def _graph_bytes(self) -> int:
+        return self.first_graph + (self.num_live - 1) * self.next_graph if self.num_live else 0
 
 
 class _FakeGraph(Generic[R]):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,10 +17,11 @@ from hookline.observability.timeline import Timeline
 from hookline.platform import CpuPlatform, DeviceMemory
 from hookline.worker.factory import build_worker
 from hookline.worker.memory import GIB, MemoryDemand, check_weights, estimate_activations, plan_memory
+from hookline.worker.weights import Weights
 from tests.factories.checkpoints import make_checkpoint
 from tests.factories.worker_driver import WorkerDriver
 from tests.factories.worker_plans import make_plan
-from tests.factories.worker_platforms import LatePlatform
+from tests.factories.worker_platforms import CountingPlatform, LatePlatform
 
 
 def demand(**changes: Any) -> MemoryDemand:
@@ -46,6 +48,7 @@ def test_the_cache_gets_what_the_fraction_leaves_in_whole_pages_less_the_sink() 
         "kv": 5_488_000,
         "activations": 1_000_000,
         "graphs": 0,
+        "tables": 0,
         "embeddings": 0,
         "rest": 10_000_000 - 2_000_000 - 1_000_000 - 5_488_000,
     }
@@ -190,6 +193,54 @@ def test_activations_are_measured_where_the_device_counts_them(checkpoint: Path)
     request = driver.start("r", [5, 6, 7])
     driver.generate([request], 3)
     worker.close()
+
+
+def test_graphs_are_measured_before_the_cache_is_sized_and_counted_when_all_are_there(checkpoint: Path) -> None:
+    platform = CountingPlatform()
+    plan = make_plan(checkpoint, attention="triton", schedule={"max_running_requests": 8, "max_prefill_tokens": 64})
+    worker = build_worker(plan, platform=platform)
+    # The largest, two more, and then all of 1, 2, 4, 8.
+    assert platform.num_captured == 3 + 4
+    assert worker.info.memory_ledger["graphs"] == (5 << 20) + 3 * (1 << 20)
+    assert sum(worker.info.memory_ledger.values()) == platform.free
+    worker.close()
+
+
+STARTS: dict[str, tuple[dict[str, Any], str]] = {
+    "passes": ({}, r"a pass of 64 tokens beside the weights did not fit.*schedule.max_prefill_tokens"),
+    "first capture": ({"fails_at": 0}, r"captured decodes beside the weights did not fit.*cuda_graph_max_bs"),
+    "captures": ({"fails_at": 2}, r"captured decodes did not fit.*1\.00 of 1\.00 GiB free.*disable_cuda_graph"),
+    "weights": ({}, r"the weights did not fit.*model\.dtype.*Tried to allocate"),
+}
+
+
+@pytest.mark.parametrize("when", STARTS)
+def test_memory_that_runs_out_at_start_names_the_term_and_what_to_do(
+    when: str, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*args: Any, **kwargs: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    changes, message = STARTS[when]
+    platform = CountingPlatform()
+    for name, value in changes.items():
+        setattr(platform, name, value)
+    if when == "passes":
+        monkeypatch.setattr(platform, "measure_peak", no_memory)
+    if when == "weights":
+        monkeypatch.setattr(Weights, "load", no_memory)
+    plan = make_plan(checkpoint, attention="triton", schedule={"max_running_requests": 2, "max_prefill_tokens": 64})
+    with pytest.raises(MemoryBudgetError, match=message):
+        build_worker(plan, platform=platform)
+
+
+def test_rounding_is_kept_free_so_that_the_largest_cache_named_fits() -> None:
+    with pytest.raises(MemoryBudgetError) as error:
+        plan_memory(CacheConfig(kv_cache_tokens=10_000_000), demand(rounding=70_000))
+    largest = largest_named(str(error.value))
+    ledger = plan_memory(CacheConfig(kv_cache_tokens=largest), demand(rounding=70_000))
+    assert ledger.rest >= 70_000
+    assert sum(ledger.terms().values()) == ledger.free
 
 
 def test_no_more_requests_run_than_the_cache_has_pages(checkpoint: Path) -> None:

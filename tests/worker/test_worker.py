@@ -332,7 +332,7 @@ def test_info_tells_the_scheduler_its_limits(make_worker: MakeWorker) -> None:
     assert (info.max_running_requests, info.max_context_len, info.page_size) == (7, 100, 16)
     assert info.max_total_tokens == 7 * 112
     assert (info.vocab_size, info.position_planes, info.device) == (VOCAB_SIZE, 1, "cpu")
-    assert list(info.memory_ledger) == ["weights", "kv", "activations", "graphs", "embeddings", "rest"]
+    assert list(info.memory_ledger) == ["weights", "kv", "activations", "graphs", "embeddings", "tables", "rest"]
 
 
 def test_every_row_and_column_of_the_table_can_be_used(make_worker: MakeWorker) -> None:

@@ -97,14 +97,30 @@ class DecodeGraphs:
         """Batch sizes with a graph."""
         return sorted(self._graphs)
 
-    def capture(self) -> None:
-        """Capture every size, the largest first, so that the smaller ones fit into its memory."""
+    @property
+    def ladder(self) -> list[int]:
+        """Batch sizes that are to have a graph."""
+        return list(self._sizes)
+
+    def capture_all(self) -> None:
+        """Capture every size anew."""
         begun = time.monotonic()
-        self._graphs.clear()
-        for size in reversed(self._sizes):
-            self._graphs[size] = self._capture(size)
+        self.release()
+        self.capture(self._sizes[::-1])
         seconds = time.monotonic() - begun
         logger.info("captured decodes of %d batch sizes up to %d in %.1f s", len(self._sizes), self._sizes[-1], seconds)
+
+    def capture(self, sizes: Sequence[int]) -> None:
+        """Capture some sizes, the largest first, so that the smaller ones fit into its memory."""
+        for size in sizes:
+            self._graphs[size] = self._capture(size)
+
+    def release(self) -> None:
+        """Let go of all graphs and of the memory that they share."""
+        if self._graphs:
+            self._graphs.clear()
+            self._platform.forget_graphs()
+            self._platform.release_cached()
 
     def plan(self, batch: ModelWorkerBatch) -> DecodeInputs | None:
         """The host's half of a replay; ``None`` for a pass that none of the graphs can run."""

@@ -14,7 +14,6 @@ from hookline.cache.spec import KVSpec
 from hookline.config.engine_plan import EnginePlan
 from hookline.config.model_config import ModelConfig
 from hookline.config.schema import HooklineConfig
-from hookline.errors import MemoryBudgetError
 from hookline.interfaces.attention import AttentionBackend, AttentionEnv
 from hookline.interfaces.logits import LogitsProcessor
 from hookline.interfaces.lora import LoRABackend, LoRAEnv
@@ -34,7 +33,6 @@ from hookline.worker.memory import (
     CPU_KV_LIMIT,
     DEFAULT_MAX_RUNNING,
     GIB,
-    GRAPH_BYTES,
     MemoryDemand,
     MemoryLedger,
     check_weights,
@@ -45,14 +43,16 @@ from hookline.worker.model_loader import weight_bytes
 from hookline.worker.model_runner import ModelRunner
 from hookline.worker.overlap import TokenTable
 from hookline.worker.pooling import RowPoolers
-from hookline.worker.profile import measure_activations
+from hookline.worker.profile import GRAPHS_REMEDY, PassMemory, measure_passes
 from hookline.worker.sampling_rows import SamplingRows
+from hookline.worker.shortage import naming
 from hookline.worker.step import AutoregressiveRunner
 from hookline.worker.weights import Weights
 from hookline.worker.worker import LocalWorker
 
 logger = logging.getLogger(__name__)
 
+WEIGHTS_REMEDY = "use a smaller model or a smaller dtype (model.dtype), or free memory on the device"
 #: Told of loading progress: (what, done, total).
 Progress = Callable[[str, int, int], None]
 
@@ -107,7 +107,8 @@ class _Builder:
         platform, sizes = self._platform, self._sizes
         free = platform.memory().free
         model = self._build_model(free)
-        lora = self._build_lora(model)
+        with naming("slots for adapters", "set lora.max_loras or lora.max_lora_rank to a smaller number", platform):
+            lora = self._build_lora(model)
         weights = Weights(
             model,
             self._plan.model_dir,
@@ -116,9 +117,11 @@ class _Builder:
             is_dummy=self._config.model.load_format == "dummy",
             expert_layout=self._config.model.moe_expert_layout,
         )
-        weights.load(None if progress is None else lambda done, total: progress("weights", done, total))
+        with naming("the weights", WEIGHTS_REMEDY, platform):
+            weights.load(None if progress is None else lambda done, total: progress("weights", done, total))
         timeline.mark("weights")
-        attention = self._build_attention()
+        with naming("the attention backend's workspace", "name another attention.attention_backend", platform):
+            attention = self._build_attention()
         queue = platform.queue()
         specs = self._kv_specs(model)
         ledger = self._plan_memory(model, attention, lora, queue, specs, free)
@@ -131,7 +134,12 @@ class _Builder:
             logger.warning("decode runs without graphs: attention backend '%s' does not support them", name)
         steps = self._build_steps(model, attention, lora, kv, queue, max_running, graphs)
         timeline.mark("kernels")
-        steps.prepare()
+        with naming("captured decodes", GRAPHS_REMEDY, platform):
+            if graphs and platform.counts_allocations:
+                ledger = ledger.with_graphs(platform.measure_held(steps.prepare))
+                logger.info("%s", ledger)
+            else:
+                steps.prepare()
         timeline.mark("graphs")
         info = WorkerInfo(
             max_total_tokens=ledger.num_tokens,
@@ -159,12 +167,8 @@ class _Builder:
             ops=self._ops,
             max_positions=self._sizes.max_context_len,
         )
-        try:
+        with naming("the weights", WEIGHTS_REMEDY, self._platform):
             model = model_type(self._model_config, ctx)
-        except torch.OutOfMemoryError as exc:
-            raise MemoryBudgetError(
-                f"the weights do not fit on {self._platform.device}, of which {free / 2**30:.2f} GiB were free: {exc}"
-            ) from exc
         # Nothing was written yet: on a CPU, memory that was asked for is not taken before.
         check_weights(weight_bytes(model.parameters), free)
         return model
@@ -312,12 +316,11 @@ class _Builder:
         pass_tokens = self._config.schedule.max_prefill_tokens
 
         def steps_over(kv: KVPool) -> AutoregressiveRunner:
-            return self._build_steps(model, attention, lora, kv, queue, sizes.max_running)
+            graphs = self._graph_sizes(sizes.max_running)
+            return self._build_steps(model, attention, lora, kv, queue, sizes.max_running, graphs)
 
         if platform.counts_allocations:
-            # What is gone beyond the parameters (library workspaces, rotary tables, adapter slots) counts too.
-            held = max(held, free - platform.memory().free)
-            activations = measure_activations(
+            passes = measure_passes(
                 platform,
                 specs,
                 steps_over,
@@ -326,19 +329,26 @@ class _Builder:
                 max_context_len=sizes.max_context_len,
                 page_size=sizes.page_size,
                 position_planes=self._model_config.position_planes,
+                queue=queue,
             )
+            # What is gone beyond the parameters (library workspaces, loaded kernels, adapter slots) counts too.
+            held = max(held, free - platform.memory().free)
         else:
             activations = estimate_activations(
                 self._model_config, num_tokens=pass_tokens, num_rows=sizes.max_running, itemsize=self._dtype.itemsize
             )
+            passes = PassMemory(activations=activations, graphs=0, tables=0)
         return plan_memory(
             self._config.cache,
             MemoryDemand(
                 free=free,
                 weights=held,
-                activations=activations,
+                activations=passes.activations,
                 pass_tokens=pass_tokens,
-                graphs=GRAPH_BYTES * len(self._graph_sizes(sizes.max_running)),
+                graphs=passes.graphs,
+                tables=passes.tables,
+                # A layer has two planes.
+                rounding=2 * len(specs) * (platform.allocation_unit - 1),
                 embeddings=self._embedding_bytes(model),
                 bytes_per_token=bytes_per_token(specs),
                 page_size=sizes.page_size,

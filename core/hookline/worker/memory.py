@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hookline.errors import MemoryBudgetError
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 #: KV cache on a CPU unless the config asks for more: main memory is shared with everything else.
 CPU_KV_LIMIT = 4 * GIB
-#: Reserved for each captured pass: its nodes, and what the tensors of a decode take beyond the shared pool.
-GRAPH_BYTES = 16 << 20
+_TERMS = ("weights", "kv", "activations", "graphs", "embeddings", "tables", "rest")
 #: Requests in one batch unless the config says otherwise.
 DEFAULT_MAX_RUNNING = {"cpu": 64, "cuda": 256}
 
@@ -34,6 +33,10 @@ class MemoryDemand:
     graphs: int = 0
     #: Embedding rows of media.
     embeddings: int = 0
+    #: Slots of all requests, their last tokens, and the like.
+    tables: int = 0
+    #: What may be lost when the planes of the KV cache are rounded up to what the device hands out.
+    rounding: int = 0
     #: KV of one token in all layers.
     bytes_per_token: int
     page_size: int
@@ -45,15 +48,21 @@ class MemoryDemand:
     @property
     def taken(self) -> int:
         """What is there whatever the size of the KV cache."""
-        return self.weights + self.activations + self.graphs + self.embeddings
+        return self.weights + self.activations + self.graphs + self.embeddings + self.tables
+
+    @property
+    def room(self) -> int:
+        """What is left for the KV cache if all memory is used."""
+        return self.free - self.taken - self.rounding
 
     @property
     def taken_text(self) -> str:
         """The terms of ``taken``, for messages."""
         text = f"weights {self.weights / GIB:.2f} + activations {self.activations / GIB:.2f}"
-        if self.graphs:
-            text += f" + graphs {self.graphs / GIB:.2f}"
-        return f"{text} + embeddings {self.embeddings / GIB:.2f}" if self.embeddings else text
+        for name in ("graphs", "embeddings", "tables"):
+            if amount := getattr(self, name):
+                text += f" + {name} {amount / GIB:.2f}"
+        return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +75,18 @@ class MemoryLedger:
     activations: int
     graphs: int
     embeddings: int
+    tables: int
     rest: int
     #: Slots for requests; a multiple of the page size.
     num_tokens: int
 
     def terms(self) -> dict[str, int]:
         """The terms by name."""
-        return {name: getattr(self, name) for name in ("weights", "kv", "activations", "graphs", "embeddings", "rest")}
+        return {name: getattr(self, name) for name in _TERMS}
+
+    def with_graphs(self, graphs: int) -> MemoryLedger:
+        """The ledger with what the graphs took in the end; the rest makes up for the difference."""
+        return replace(self, graphs=graphs, rest=self.rest + self.graphs - graphs)
 
     def __str__(self) -> str:
         terms = " + ".join(f"{name} {amount / GIB:.2f}" for name, amount in self.terms().items())
@@ -89,7 +103,7 @@ def plan_memory(cache: CacheConfig, demand: MemoryDemand) -> MemoryLedger:
     Raises ``MemoryBudgetError`` naming the term that does not fit and the largest value that would.
     """
     check_weights(demand.weights, demand.free)
-    room = demand.free - demand.taken
+    room = demand.room
     if room < _bytes(1, demand):
         raise MemoryBudgetError(_activation_message(demand))
     if cache.kv_cache_tokens is not None:
@@ -107,7 +121,8 @@ def plan_memory(cache: CacheConfig, demand: MemoryDemand) -> MemoryLedger:
         activations=demand.activations,
         graphs=demand.graphs,
         embeddings=demand.embeddings,
-        rest=room - kv,
+        tables=demand.tables,
+        rest=demand.free - demand.taken - kv,
         num_tokens=num_tokens,
     )
 
@@ -169,7 +184,7 @@ def _explicit(asked: int, setting: str, room: int, demand: MemoryDemand) -> int:
 
 
 def _automatic(fraction: float, demand: MemoryDemand) -> int:
-    budget = int(demand.free * fraction) - demand.taken
+    budget = min(int(demand.free * fraction) - demand.taken, demand.room)
     if demand.kv_limit is not None:
         budget = min(budget, demand.kv_limit)
     num_tokens = _tokens(budget, demand)
@@ -183,7 +198,7 @@ def _automatic(fraction: float, demand: MemoryDemand) -> int:
             f"{demand.free * fraction / GIB:.2f} GiB, and {demand.taken_text} GiB leave less than one page of {page} "
             f"tokens; it takes "
             f"memory_fraction={least:.3f} or more, or a size in cache.kv_cache_tokens of at most "
-            f"{_tokens(demand.free - demand.taken, demand)}"
+            f"{_tokens(demand.room, demand)}"
         )
     return num_tokens
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -10,16 +11,31 @@ import numpy as np
 from hookline.batch.forward_mode import ForwardMode
 from hookline.batch.worker_batch import ModelWorkerBatch, SamplingRow
 from hookline.cache.spec import KVSpec
-from hookline.platform import Platform
+from hookline.platform import Platform, WorkQueue
 from hookline.sampling_params import SamplingParams
+from hookline.worker.graph_memory import GraphMemory
 from hookline.worker.kv_pool import KVPool
-from hookline.worker.step import StepRunner
+from hookline.worker.shortage import naming
+from hookline.worker.step import AutoregressiveRunner
 
 #: Makes a runner over a KV pool.
-RunnerMaker = Callable[[KVPool], StepRunner]
+RunnerMaker = Callable[[KVPool], AutoregressiveRunner]
+GRAPHS_REMEDY = "set execution.cuda_graph_max_bs to a smaller number, or execution.disable_cuda_graph"
 
 
-def measure_activations(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassMemory:
+    """What passes take, in bytes."""
+
+    #: The peak of one pass, sampling included.
+    activations: int
+    #: What captured passes keep.
+    graphs: int
+    #: Tables of a runner: the slots of every request, its last token, and so on.
+    tables: int
+
+
+def measure_passes(
     platform: Platform,
     specs: Sequence[KVSpec],
     make_runner: RunnerMaker,
@@ -29,14 +45,17 @@ def measure_activations(
     max_context_len: int,
     page_size: int,
     position_planes: int,
-) -> int:
-    """Bytes that a prefill of ``num_tokens`` tokens or a decode of ``num_rows`` requests takes at its peak.
+    queue: WorkQueue,
+) -> PassMemory:
+    """Run a prefill of ``num_tokens`` tokens and a decode of ``num_rows`` requests, and capture a few decodes.
 
-    Only on platforms that count allocations.
+    Only on platforms that count allocations. Raises ``MemoryBudgetError`` for what does not fit.
     """
     slots = max(num_tokens, num_rows)
     kv = KVPool(specs, num_tokens=-(-slots // page_size) * page_size, page_size=page_size, platform=platform)
-    runner = make_runner(kv)
+    made: list[AutoregressiveRunner] = []
+    tables = platform.measure_held(lambda: made.append(make_runner(kv)))
+    runner = made[0]
     prefill = [max_context_len] * (num_tokens // max_context_len)
     if num_tokens % max_context_len:
         prefill.append(num_tokens % max_context_len)
@@ -48,9 +67,15 @@ def measure_activations(
     def run(batch: ModelWorkerBatch) -> None:
         runner.launch(batch).result()
 
-    peak = max(platform.measure_peak(partial(run, batch)) for batch in passes)
+    remedy = "set schedule.max_prefill_tokens or schedule.max_running_requests to a smaller number"
+    with naming(f"a pass of {num_tokens} tokens beside the weights", remedy, platform):
+        activations = max(platform.measure_peak(partial(run, batch)) for batch in passes)
+    graphs = 0
+    if runner.graphs is not None:
+        with naming("captured decodes beside the weights", GRAPHS_REMEDY, platform):
+            graphs = GraphMemory.measure(runner.graphs, platform, queue).total
     kv.release()
-    return peak
+    return PassMemory(activations=activations, graphs=graphs, tables=tables)
 
 
 def _pass(step: int, extend_lens: Sequence[int], page_size: int, position_planes: int) -> ModelWorkerBatch:

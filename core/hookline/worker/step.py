@@ -101,7 +101,7 @@ class AutoregressiveRunner(StepRunner):
 
     def prepare(self) -> None:
         if self.graphs is not None:
-            self.queue.submit(self.graphs.capture).wait()
+            self.queue.submit(self.graphs.capture_all).wait()
 
 
 @dataclass(slots=True, kw_only=True)
