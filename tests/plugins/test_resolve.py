@@ -59,7 +59,8 @@ def test_named_choice_that_does_not_fit_is_an_error_with_all_reasons() -> None:
         resolve(registry, "attention_backends", "fast", CPU)
     assert str(info.value) == (
         "attention_backends 'fast' of fake-mine 1.0, named by attention_backends, cannot be used: runs on cuda, the "
-        "device is cpu; needs the package no-such-package, which is not installed; what fits: plain"
+        "device is cpu; needs the package no-such-package, which is not installed; what fits: plain; 'fast' "
+        "takes a machine with cuda, or --device cuda where it has one, and pip install 'no-such-package'"
     )
     assert len(info.value.refusals["fast"]) == 2
 

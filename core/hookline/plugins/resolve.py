@@ -9,7 +9,7 @@ from typing import Any
 
 from hookline.errors import PluginError, ResolutionError
 from hookline.interfaces.spec import Spec
-from hookline.plugins.context import AUTO, Context, unmet
+from hookline.plugins.context import AUTO, Context, find_unmet, unmet
 from hookline.plugins.plan import ChosenSpec
 from hookline.plugins.registry import Offer, Registry
 
@@ -109,7 +109,7 @@ def resolve_wish(registry: Registry, wish: Wish, context: Context) -> Resolution
             if name not in known:
                 where = f"{wish.setting}: " if wish.setting else ""
                 raise PluginError(where + registry.unknown(wish.kind, name))
-        chosen = [_named(wish, name, fits, refusals) for name in dict.fromkeys(wish.names)]
+        chosen = [_named(wish, name, fits, refusals, context) for name in dict.fromkeys(wish.names)]
     spare = tuple(offer for offer in fits if offer not in chosen)
     return Resolution(wish=wish, chosen=tuple(chosen), spare=spare, refusals=tuple(refusals))
 
@@ -241,7 +241,9 @@ def _unsettled(demands: _Demands) -> str:
     return f"the choice of plugins does not settle ({'; '.join(lines)}); name one of them in the configuration"
 
 
-def _named(wish: Wish, name: str, fits: Sequence[Offer[Spec]], refusals: Sequence[Refusal]) -> Offer[Spec]:
+def _named(
+    wish: Wish, name: str, fits: Sequence[Offer[Spec]], refusals: Sequence[Refusal], context: Context
+) -> Offer[Spec]:
     for offer in fits:
         if offer.spec.name == name:
             return offer
@@ -249,6 +251,9 @@ def _named(wish: Wish, name: str, fits: Sequence[Offer[Spec]], refusals: Sequenc
     refusal = next(refusal for refusal in refusals if refusal.offer.spec.name == name)
     fitting = ", ".join(offer.spec.name for offer in fits)
     others = f"; what fits: {fitting}" if fitting else "; nothing else fits either"
+    remedies = ", and ".join(item.remedy for item in find_unmet(refusal.offer.spec.requires, context))
+    if remedies:
+        others += f"; '{name}' takes {remedies}"
     raise ResolutionError(
         f"{wish.kind} '{name}' of {refusal.offer.source}{by} cannot be used: {'; '.join(refusal.reasons)}{others}",
         _as_plain(refusals),
