@@ -166,6 +166,7 @@ class _Builder:
             dtype=self._dtype,
             ops=self._ops,
             max_positions=self._sizes.max_context_len,
+            encoder_backend=self._encoder_backend,
         )
         with naming("the weights", WEIGHTS_REMEDY, self._platform):
             model = model_type(self._model_config, ctx)
@@ -223,6 +224,28 @@ class _Builder:
             plugins.load(spec)(replace(env, options=plugins.options_of(spec))) for spec in self._attention_specs
         ]
         return backends[0] if len(backends) == 1 else HybridAttention(env, *backends)
+
+    def _encoder_backend(self, num_heads: int, head_dim: int) -> AttentionBackend | None:
+        """The chosen backend once more, for the heads of an encoder of media, if it lets tokens see later ones."""
+        spec = next((spec for spec in self._attention_specs if "mask.full" in spec.features), None)
+        if spec is None:
+            return None
+        plugins = self._plan.plugins
+        backend: AttentionBackend = plugins.load(spec)(
+            AttentionEnv(
+                device=self._platform.device,
+                dtype=self._dtype,
+                page_size=1,
+                num_q_heads=num_heads,
+                num_kv_heads=num_heads,
+                head_dim=head_dim,
+                max_context_len=self._sizes.max_context_len,
+                max_running_requests=self._sizes.max_running,
+                deterministic=self._config.execution.deterministic,
+                options=plugins.options_of(spec),
+            )
+        )
+        return backend
 
     @property
     def _attention_specs(self) -> list[ChosenSpec]:
