@@ -11,6 +11,7 @@ import torch
 from hookline.testkit.media_prompts import MediaPrompt
 from hookline.testkit.models import ModelSuite
 from tests.factories.checkpoints import config_of
+from tests.factories.llava import LLAVA_UNUSED, llava_config, llava_logits, llava_prompt
 from tests.factories.media_prompts import QWEN3_VL_IDS, qwen3_vl_logits, qwen3_vl_prompt
 
 
@@ -82,3 +83,23 @@ class TestQwen3VLMoe(ModelSuite):
 class TestQwen3VL(TestQwen3VLMoe):
     name = "qwen3_vl"
     hf_config: ClassVar[Mapping[str, Any]] = {**QWEN3_VL_IDS, **config_of("qwen3_vl")}
+
+
+class TestLlava(ModelSuite):
+    """CLIP before Llama."""
+
+    name = "llava"
+    hf_config: ClassVar[Mapping[str, Any]] = llava_config("clip")
+    unused_tensors = LLAVA_UNUSED
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "SigLIP before Qwen2": llava_config("siglip"),
+        "states of several layers": {**llava_config("clip"), "vision_feature_layer": [1, -2, 3]},
+    }
+
+    @classmethod
+    def media_prompt(cls, directory: Path) -> MediaPrompt:
+        return llava_prompt(directory)
+
+    @classmethod
+    def reference_media_logits(cls, directory: Path, prompt: MediaPrompt) -> torch.Tensor:
+        return llava_logits(directory, prompt)

@@ -117,13 +117,23 @@ class BuildContext:
         shape = LinearShape(path=path, in_features=in_features, parts=(part,), bias=bias, split=split)
         return self._linear(shape, self._linear_method if quantizable else UnquantizedLinear(), adaptable=adaptable)
 
-    def merged_linear(self, path: str, in_features: int, parts: Sequence[Part], *, bias: bool = False) -> Linear:
+    def merged_linear(
+        self, path: str, in_features: int, parts: Sequence[Part], *, bias: bool = False, adaptable: bool = True
+    ) -> Linear:
         """Several projections of one input in one product; ``parts`` name them as checkpoints do."""
         shape = LinearShape(path=path, in_features=in_features, parts=tuple(parts), bias=bias, split=Split.COLUMN)
-        return self._linear(shape, self._linear_method)
+        return self._linear(shape, self._linear_method, adaptable=adaptable)
 
     def qkv_linear(
-        self, path: str, in_features: int, *, num_q_heads: int, num_kv_heads: int, head_dim: int, bias: bool = False
+        self,
+        path: str,
+        in_features: int,
+        *,
+        num_q_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        bias: bool = False,
+        adaptable: bool = True,
     ) -> Linear:
         """Query, key and value projections in one product: q heads, then k heads, then v heads."""
         parts = (
@@ -131,7 +141,7 @@ class BuildContext:
             Part(name="k_proj", size=num_kv_heads * head_dim),
             Part(name="v_proj", size=num_kv_heads * head_dim),
         )
-        return self.merged_linear(path, in_features, parts, bias=bias)
+        return self.merged_linear(path, in_features, parts, bias=bias, adaptable=adaptable)
 
     def _linear(self, shape: LinearShape, method: LinearMethod, *, adaptable: bool = True) -> Linear:
         parameters = self._keep(method.parameters(shape, self.dtype, self.device))

@@ -74,6 +74,14 @@ def hookline_models() -> list[ModelSpec]:
             defaults=_QWEN3_OUTPUT,
             summary="Qwen3-VL, dense: text, pictures and video",
         ),
+        ModelSpec(
+            name="llava",
+            target="hookline_models.llava.model:LlavaForConditionalGeneration",
+            architectures=("LlavaForConditionalGeneration",),
+            features=_TEXT | {"multimodal"},
+            processor="hookline_models.llava.processor:LlavaProcessor",
+            summary="LLaVA with CLIP or SigLIP and Llama or Qwen2: text and pictures",
+        ),
     ]
 
 

@@ -1,0 +1,1 @@
+"""LLaVA: a CLIP or SigLIP tower, a projector, and a Llama or Qwen2 decoder."""
