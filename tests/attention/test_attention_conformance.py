@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
+from typing import ClassVar
+
 import pytest
 import torch
 
 from hookline.interfaces.attention import AttentionBackendSpec
 from hookline.testkit.attention import AttentionSuite
+from hookline_attention.options import AttentionOptions
 from tests.factories.dense_attention import FEATURES, DenseAttention
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+NEEDS_FLASHINFER = pytest.mark.skipif(
+    importlib.util.find_spec("flashinfer") is None, reason="needs the package flashinfer-python"
+)
+FLASHINFER_OPTIONS = frozenset(name for name in AttentionOptions.model_fields if name.startswith("flashinfer_"))
 DENSE = AttentionBackendSpec(
     name="dense",
     target=f"{DenseAttention.__module__}:{DenseAttention.__name__}",
@@ -20,6 +28,7 @@ DENSE = AttentionBackendSpec(
 
 class TestTorchNative(AttentionSuite):
     name = "torch_native"
+    idle_options = FLASHINFER_OPTIONS
 
 
 class TestEveryFeature(AttentionSuite):
@@ -31,12 +40,33 @@ class TestEveryFeature(AttentionSuite):
 class TestTorchNativeOnCuda(AttentionSuite):
     name = "torch_native"
     device_type = "cuda"
+    idle_options = FLASHINFER_OPTIONS
 
 
 @pytest.mark.gpu
 @NEEDS_CUDA
 class TestTriton(AttentionSuite):
     name = "triton"
+    idle_options = FLASHINFER_OPTIONS
+
+
+@pytest.mark.gpu
+@NEEDS_CUDA
+@NEEDS_FLASHINFER
+class TestFlashInfer(AttentionSuite):
+    """fa3 for prefills on Hopper; decodes without tensor cores up to 3 query heads a key-value head."""
+
+    name = "flashinfer"
+    equal_head_dims = True
+
+
+@pytest.mark.gpu
+@NEEDS_CUDA
+@NEEDS_FLASHINFER
+class TestFlashInferOtherKernels(AttentionSuite):
+    name = "flashinfer"
+    equal_head_dims = True
+    options: ClassVar = {"flashinfer_prefill_kernel": "fa2", "flashinfer_decode_kernel": "tensor_cores"}
 
 
 @pytest.mark.gpu

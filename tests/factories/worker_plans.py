@@ -8,6 +8,7 @@ from typing import Any
 from hookline.config.engine_plan import EnginePlan
 from hookline.config.model_config import ModelConfig
 from hookline.config.schema import HooklineConfig
+from hookline.interfaces.attention import AttentionBackendSpec
 from hookline.interfaces.spec import Spec
 from hookline.plugins.plan import ChosenSpec, PluginPlan
 from hookline_attention.plugin import hookline_attention_backends
@@ -19,10 +20,10 @@ def make_plan(
     path: Path,
     *,
     extra: tuple[ChosenSpec, ...] = (),
-    attention: str | tuple[str, str] = "torch_native",
+    attention: str | AttentionBackendSpec | tuple[str | AttentionBackendSpec, ...] = "torch_native",
     **sections: dict[str, Any],
 ) -> EnginePlan:
-    """A CPU plan for a checkpoint; ``sections`` are config sections by name."""
+    """A CPU plan for a checkpoint; ``sections`` are config sections by name, ``attention`` one backend or two."""
     model = ModelConfig.load(path)
     values: dict[str, dict[str, Any]] = {
         "model": {"model": str(path), "dtype": "float32", "load_format": "safetensors"},
@@ -33,7 +34,8 @@ def make_plan(
         values.setdefault(section, {}).update(changes)
     spec = next(spec for spec in hookline_models() if spec.architectures[0] in model.architectures)
     named = {offer.name: offer for offer in hookline_attention_backends()}
-    backends = [named[name] for name in ([attention] if isinstance(attention, str) else attention)]
+    wanted = attention if isinstance(attention, tuple) else (attention,)
+    backends = [named[backend] if isinstance(backend, str) else backend for backend in wanted]
     offers: list[Spec] = [spec, *backends, *hookline_poolers(), *hookline_logits_processors()]
     return EnginePlan(
         config_values=HooklineConfig.model_validate(values).model_dump(),

@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 
+from hookline.interfaces.attention import AttentionBackendSpec
 from hookline.platform import CpuPlatform
 from hookline.worker.factory import build_worker
 from hookline.worker.worker import LocalWorker
@@ -48,7 +49,7 @@ def make_worker(checkpoint: Path) -> Iterator[MakeWorker]:
         path: Path = checkpoint,
         *,
         platform: CpuPlatform | None = None,
-        attention: str | tuple[str, str] = "torch_native",
+        attention: str | AttentionBackendSpec | tuple[str | AttentionBackendSpec, ...] = "torch_native",
         **sections: Any,
     ) -> LocalWorker:
         made.append(build_worker(make_plan(path, attention=attention, **sections), platform=platform))

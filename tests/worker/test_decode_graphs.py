@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 
+from hookline.interfaces.attention import AttentionBackendSpec
 from hookline.sampling_params import SamplingParams
 from hookline.worker.decode_graphs import ladder
 from tests.factories.checkpoints import VOCAB_SIZE
@@ -18,6 +19,10 @@ from tests.worker.conftest import MakeWorker
 
 #: The backend whose plans may be captured; runs in Triton's interpreter here.
 CAPTURED = "triton"
+#: One whose plans hold for the lengths that they were made for alone.
+REPLANNED = AttentionBackendSpec(
+    name="replanned", target="tests.factories.replanned_attention:ReplannedAttention", features=frozenset({"graphs"})
+)
 GREEDY = SamplingParams(temperature=0.0, max_new_tokens=32)
 
 
@@ -35,10 +40,15 @@ def test_the_ladder_ends_at_the_largest_batch(largest: int) -> None:
     assert all(after <= 2 * before for before, after in itertools.pairwise(rungs))
 
 
-def run(make_worker: MakeWorker, platform: GraphPlatform, **execution: bool | int) -> list[list[int]]:
+def run(
+    make_worker: MakeWorker,
+    platform: GraphPlatform,
+    attention: str | AttentionBackendSpec | tuple[str | AttentionBackendSpec, ...] = CAPTURED,
+    **execution: bool | int,
+) -> list[list[int]]:
     """Requests that come, go and are padded: 4, then 3, then 1, then 5 at a time."""
     worker = make_worker(
-        platform=platform, attention=CAPTURED, execution=execution, schedule={"max_running_requests": 6}
+        platform=platform, attention=attention, execution=execution, schedule={"max_running_requests": 6}
     )
     driver = WorkerDriver(worker)
     first = [driver.start(f"a{i}", ids, GREEDY) for i, ids in enumerate(prompts(3, 20, 9, 1))]
@@ -68,6 +78,16 @@ def test_tokens_are_those_of_passes_without_graphs(
     with torch.inference_mode():
         best = reference(torch.tensor([prompts(3, 20, 9, 1)[1]])).logits[0, -1].argmax()
     assert expected[1][0] == int(best)
+
+
+@pytest.mark.parametrize("attention", [REPLANNED, ("torch_native", REPLANNED)], ids=["alone", "hybrid"])
+def test_replays_are_planned_for_their_lengths(
+    make_worker: MakeWorker, attention: AttentionBackendSpec | tuple[str | AttentionBackendSpec, ...]
+) -> None:
+    """The backend gives NaN, which is a fault of the request, for other lengths than it was told."""
+    platform = GraphPlatform()
+    assert run(make_worker, platform, attention) == run(make_worker, GraphPlatform(), disable_cuda_graph=True)
+    assert platform.num_replayed == 8
 
 
 def test_larger_batches_run_without_graphs(make_worker: MakeWorker) -> None:

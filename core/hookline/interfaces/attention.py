@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from hookline.interfaces.spec import Spec
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import torch
 
     from hookline.batch.forward_batch import AttentionGeometry
@@ -110,9 +112,25 @@ class AttentionBackend(ABC):
     def prepare(self, plan: Any, geometry: AttentionGeometry) -> None:  # noqa: B027 - optional
         """Device half of planning: launches kernels only, reads no host value, so a graph can capture it.
 
-        With the feature "graphs", a DECODE pass may be planned with host lengths that are upper bounds and be
-        captured, this and the layers' ``forward``. Later only the contents of the geometry's device tensors
-        change, in place, and all lengths come from them.
+        With the feature "graphs", this and the layers' ``forward`` are captured for a pass that ``plan_capture``
+        planned. Later only the contents of the geometry's device tensors change, in place.
+        """
+
+    def plan_capture(self, geometry: AttentionGeometry) -> Any:
+        """Plan a DECODE pass that is captured in a graph and replayed; needed with the feature "graphs" only.
+
+        Host lengths are upper bounds: any batch of that size is replayed, and finds its lengths in the geometry's
+        device tensors. By default what ``plan`` gives, which does where nothing but bounds comes from the host.
+        """
+        return self.plan(geometry)
+
+    def replan(self, plan: Any, seq_lens_cpu: npt.NDArray[np.int64]) -> None:  # noqa: B027 - optional
+        """Host half of planning a replay: called in the work queue right before it, with the plan that was captured.
+
+        ``seq_lens_cpu`` [B] int64 are the lengths that the device tensors are about to have, 1 for padding; it is
+        the caller's memory.
+        A backend whose kernels read a schedule made on the host writes it into the plan's own tensors here, in the
+        current stream; it must not wait for the device. Does nothing by default.
         """
 
     @abstractmethod

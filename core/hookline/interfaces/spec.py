@@ -29,6 +29,9 @@ class Requirements:
     page_sizes: frozenset[int] = frozenset()
     #: Requirement strings as in pyproject.toml: "triton>=3.6". Checked from metadata, not by import.
     packages: tuple[str, ...] = ()
+    #: Program that it runs, as a compiler -> the package that makes it unnecessary, or "". Looked for on PATH and
+    #: where CUDA keeps its own: {"nvcc": "flashinfer-jit-cache"}.
+    programs: Mapping[str, str] = field(default_factory=dict)
     #: Dotted config path -> the value it must have: {"cache.page_size": 1}.
     config: Mapping[str, Any] = field(default_factory=dict)
 
@@ -61,6 +64,9 @@ class Spec:
     requires: Requirements = Requirements()
     #: What the implementation supports beyond the base contract. What is not listed is refused.
     features: frozenset[str] = frozenset()
+    #: "package.module:function" that names what `hookline kernels prebuild` can compile ahead, called with a
+    #: ``hookline.interfaces.prebuild.PrebuildEnv``; "" if it compiles nothing but what a warm-up run does.
+    prebuild: str = ""
     #: Features that this choice demands of other kinds: {"attention_backends": {"mask.tree"}}.
     imposes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     #: Higher is tried first by ``auto``. 0 is a sound default, negative a last resort.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +54,7 @@ def find_unmet(requires: Requirements, context: Context) -> list[Unmet]:
         *_unmet_sizes(requires, context),
         *_unmet_config(requires.config, context.config),
         *(item for line in requires.packages if (item := _unmet_package(line))),
+        *(item for name, package in requires.programs.items() if (item := _unmet_program(name, package))),
     ]
 
 
@@ -110,6 +113,25 @@ def _unmet_package(line: str) -> Unmet | None:
     if not wanted.specifier.contains(version, prereleases=True):
         return Unmet(reason=f"needs the package {wanted.name}{wanted.specifier}, installed is {version}", remedy=remedy)
     return None
+
+
+def _unmet_program(name: str, package: str) -> Unmet | None:
+    """Found, or made unnecessary by the package."""
+    folders = [os.path.join(home, "bin") for home in _cuda_homes()]
+    if shutil.which(name) or shutil.which(name, path=os.pathsep.join(folders)):
+        return None
+    if package and _unmet_package(package) is None:
+        return None
+    instead = f", or the package {package}" if package else ""
+    reason = f"needs the program {name}, which is neither on PATH nor in {' or '.join(folders)}{instead}"
+    remedy = f"install {name}" + (f", or pip install '{package}'" if package else "")
+    return Unmet(reason=reason, remedy=remedy)
+
+
+def _cuda_homes() -> list[str]:
+    """Where the CUDA toolkit may be."""
+    named = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    return [*named, "/usr/local/cuda"]
 
 
 def _any_of(values: frozenset[Any]) -> str:

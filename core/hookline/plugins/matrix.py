@@ -33,6 +33,7 @@ _REQUIREMENTS = {
     "head_dims": "head dims",
     "page_sizes": "page sizes",
     "packages": "packages",
+    "programs": "programs",
     "config": "settings",
 }
 _ACRONYMS = {"api": "API", "lora": "LoRA"}

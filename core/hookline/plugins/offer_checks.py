@@ -31,6 +31,8 @@ def check_spec(hook: str, spec_type: type[Spec], spec: Any) -> None:
     where = f"{hook}: '{spec.name}'"
     if not isinstance(spec.target, str) or not _TARGET.fullmatch(spec.target):
         raise PluginError(f"{where} has the target {spec.target!r}; write it as 'package.module:attribute'")
+    if spec.prebuild and not (isinstance(spec.prebuild, str) and _TARGET.fullmatch(spec.prebuild)):
+        raise PluginError(f"{where} has prebuild = {spec.prebuild!r}; write it as 'package.module:function', or ''")
     if not isinstance(spec.requires, Requirements):
         raise PluginError(f"{where} requires {spec.requires!r:.80}; use Requirements(...)")
     _check_fields(where, spec_type, spec)

@@ -28,6 +28,8 @@ class ChosenSpec(msgspec.Struct, frozen=True, kw_only=True):
     #: Name of the plugin (entry point); its options are ``config.plugins[plugin]``.
     plugin: str
     features: list[str] = []
+    #: "module:function" that names what can be compiled ahead, or "".
+    prebuild: str = ""
     #: Further fields of the spec that its kind's user needs ("kinds" of a grammar backend).
     details: dict[str, Any] = {}
 

@@ -359,9 +359,9 @@ class AttentionSuite(OfferSuite[AttentionBackendSpec]):
         self.check(self.case(lengths, *layers, mode=mode))
 
     def test_a_captured_pass_follows_the_device_tensors(self) -> None:
-        """Captured on CUDA; elsewhere only ``prepare`` and ``forward`` run again, on changed tensors.
+        """Captured on CUDA; elsewhere ``prepare`` and ``forward`` run again, on changed tensors.
 
-        Batches that are smaller than the captured one are padded.
+        Before each run ``replan`` is told the lengths. Batches that are smaller than the captured one are padded.
         """
         self.need("graphs")
         layers = [self.layer(layer_id=0), self.layer(layer_id=1, scale=0.3)]

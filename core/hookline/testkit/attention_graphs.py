@@ -1,4 +1,5 @@
-"""A decode pass that is planned and captured once, then run over other requests by changing device tensors only."""
+"""A decode pass that is planned and captured once, then run over other requests: device tensors change in place, and
+the backend is told the host's lengths before each replay."""
 
 from __future__ import annotations
 
@@ -11,11 +12,12 @@ from torch import Tensor
 from hookline.interfaces.attention import AttentionBackend
 from hookline.platform import create_platform
 from hookline.testkit.attention_cases import MAX_CONTEXT_LEN, AttentionCase
+from hookline.testkit.device_tensors import waiting_is_an_error
 
 
 class CapturedPass:
     """On CUDA a real graph, captured as the worker does it. Elsewhere ``prepare`` and ``forward`` run again with
-    the plan that was made first, which shows the same mistake: a length that was taken from the host."""
+    the plan that was made first, which shows the same mistake: a length that the first plan took from the host."""
 
     def __init__(self, backend: AttentionBackend, case: AttentionCase) -> None:
         """Plan for as many requests as the case has, of any length."""
@@ -36,8 +38,8 @@ class CapturedPass:
         self._pool = case.copy_of_pool()
         self._q, self._k, self._v = ([tensor.clone() for tensor in tensors] for tensors in (case.q, case.k, case.v))
         with torch.inference_mode():
-            self._plan = backend.plan(self._geometry)
-            self._launch = self._capture() if case.device.type == "cuda" else self._run
+            self._plan = backend.plan_capture(self._geometry)
+            self._launch = self._capture() if case.device.type == "cuda" else self._run_again
 
     def replay(self, case: AttentionCase, *, num_padding: int = 0) -> list[Tensor]:
         """Each layer's output for another case with as many requests and slots.
@@ -47,9 +49,11 @@ class CapturedPass:
         """
         with torch.inference_mode():
             self._fill(case)
+            seq_lens = case.geometry.seq_lens_cpu
             if num_padding:
                 self._pad(num_padding)
-            return [output.clone() for output in self._launch()]
+                seq_lens = seq_lens[:-num_padding] + [1] * num_padding
+            return [output.clone() for output in self._launch(seq_lens)]
 
     def _fill(self, case: AttentionCase) -> None:
         for name in ("req_to_token", "req_pool_indices", "seq_lens", "prefix_lens", "out_cache_loc"):
@@ -79,15 +83,24 @@ class CapturedPass:
             outputs.append(self._backend.forward(q, k, v, layer, self._pool, self._plan))
         return outputs
 
-    def _capture(self) -> Callable[[], list[Tensor]]:
+    def _run_again(self, seq_lens: list[int]) -> list[Tensor]:
+        self._backend.replan(self._plan, seq_lens)
+        return self._run()
+
+    def _capture(self) -> Callable[[list[int]], list[Tensor]]:
         platform = create_platform("cuda")
         queue = platform.queue()
         # The queue has a stream of its own, the tensors are filled in another.
         torch.cuda.synchronize()
         graph = queue.submit(lambda: platform.capture(self._run)).wait()
 
-        def launch() -> list[Tensor]:
+        def replay(seq_lens: list[int]) -> list[Tensor]:
+            with waiting_is_an_error(platform.device):
+                self._backend.replan(self._plan, seq_lens)
+                return graph.replay()
+
+        def launch(seq_lens: list[int]) -> list[Tensor]:
             torch.cuda.synchronize()
-            return queue.submit(graph.replay).wait()
+            return queue.submit(lambda: replay(seq_lens)).wait()
 
         return launch

@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -64,6 +65,14 @@ class DecodeOutput:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Captured:
+    """A graph, and the attention plan that its kernels read."""
+
+    graph: Graph[DecodeOutput]
+    attention_plan: Any
+
+
 class DecodeGraphs:
     """Captures decode passes of a ``ModelRunner`` and replays them.
 
@@ -90,7 +99,7 @@ class DecodeGraphs:
         self._pad_row = runner.req_to_token.shape[0] - 1
         #: What the host says of a pass; the graph of each size reads the beginning.
         self._words = platform.zeros((num_words(self._sizes[-1], position_planes),), torch.int64)
-        self._graphs: dict[int, Graph[DecodeOutput]] = {}
+        self._graphs: dict[int, _Captured] = {}
 
     @property
     def sizes(self) -> list[int]:
@@ -146,9 +155,11 @@ class DecodeGraphs:
     def replay(self, inputs: DecodeInputs) -> DecodeOutput:
         """Run a planned pass."""
         self._words[: inputs.words.shape[0]].copy_(inputs.words, non_blocking=True)
-        return self._graphs[inputs.size].replay().first(inputs.count)
+        captured = self._graphs[inputs.size]
+        self._runner.attention.replan(captured.attention_plan, inputs.seq_lens)
+        return captured.graph.replay().first(inputs.count)
 
-    def _capture(self, size: int) -> Graph[DecodeOutput]:
+    def _capture(self, size: int) -> _Captured:
         runner = self._runner
         tensors = DecodeTensors.of(self._words, size, self._planes)
         tensors.pad(self._pad_row)
@@ -159,14 +170,14 @@ class DecodeGraphs:
             req_pool_indices=tensors.rows,
             seq_lens=tensors.seq_lens,
             prefix_lens=tensors.prefix_lens,
-            # A plan for the longest requests holds for all shorter ones: the feature "graphs" promises it.
+            # Bounds: what is replayed tells its own lengths to ``replan`` and in the device tensors.
             seq_lens_cpu=[longest] * size,
             prefix_lens_cpu=[longest - 1] * size,
             extend_lens_cpu=[1] * size,
             out_cache_loc=tensors.out_cache_loc,
             page_size=runner.kv.page_size,
         )
-        plan = runner.attention.plan(geometry)
+        plan = runner.attention.plan_capture(geometry)
         index = torch.arange(size, device=self._platform.device)
 
         def decode() -> DecodeOutput:
@@ -189,4 +200,4 @@ class DecodeGraphs:
             self._tokens.write(tensors.rows, token_ids)
             return DecodeOutput(hidden=hidden, logits=logits, best=best, token_ids=token_ids, rows=tensors.rows)
 
-        return self._platform.capture(decode)
+        return _Captured(self._platform.capture(decode), plan)

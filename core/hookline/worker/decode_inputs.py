@@ -40,6 +40,8 @@ class DecodeInputs:
         self.starts: IntArray = self.sampled
         self.words = platform.host_buffer((num_words(size, position_planes),), torch.int64)
         block = self.words.numpy().reshape(_ROWS + position_planes, size)
+        #: [S] lengths, 1 for padding.
+        self.seq_lens: IntArray = block[2]
         count = self.count
         if count < size:
             block[:, count:] = 0

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from hookline.interfaces.attention import AttentionBackend, AttentionEnv, AttentionLayerInfo
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import torch
 
     from hookline.batch.forward_batch import AttentionGeometry
@@ -33,6 +35,12 @@ class HybridAttention(AttentionBackend):
     def plan(self, geometry: AttentionGeometry) -> _Planned:
         backend = self.decode if geometry.mode.is_decode else self.prefill
         return _Planned(backend, backend.plan(geometry))
+
+    def plan_capture(self, geometry: AttentionGeometry) -> _Planned:
+        return _Planned(self.decode, self.decode.plan_capture(geometry))
+
+    def replan(self, plan: _Planned, seq_lens_cpu: npt.NDArray[np.int64]) -> None:
+        plan.backend.replan(plan.plan, seq_lens_cpu)
 
     def prepare(self, plan: _Planned, geometry: AttentionGeometry) -> None:
         plan.backend.prepare(plan.plan, geometry)

@@ -6,7 +6,12 @@ from hookline.interfaces.attention import AttentionBackendSpec
 from hookline.interfaces.spec import PluginInfo, Requirements
 from hookline.plugins.hookspecs import hookimpl
 
-PLUGIN = PluginInfo(name="attention", provides=("attention_backends",), summary="attention in torch and in Triton")
+PLUGIN = PluginInfo(
+    name="attention",
+    provides=("attention_backends",),
+    config_model="hookline_attention.options:AttentionOptions",
+    summary="attention in torch, in Triton and by FlashInfer",
+)
 
 
 @hookimpl
@@ -28,5 +33,24 @@ def hookline_attention_backends() -> list[AttentionBackendSpec]:
                 {"mask.full", "mask.window", "mask.tree", "softcap", "sinks", "graphs", "mixed", "deterministic"}
             ),
             summary="Triton kernels: decode split over keys, extend over prefix and new tokens",
+        ),
+        AttentionBackendSpec(
+            name="flashinfer",
+            target="hookline_attention.flashinfer_attention.backend:FlashInferAttention",
+            requires=Requirements(
+                devices=frozenset({"cuda"}),
+                min_capability=(8, 0),
+                dtypes=frozenset({"float16", "bfloat16"}),
+                head_dims=frozenset({64, 128, 256}),
+                page_sizes=frozenset({1, 16, 64}),
+                packages=("flashinfer-python>=0.6.12,<0.7", "triton>=3.2"),
+                # Its kernels are compiled at first use, unless they come compiled.
+                programs={"nvcc": "flashinfer-jit-cache", "ninja": "flashinfer-jit-cache"},
+            ),
+            features=frozenset({"mask.full", "mask.window", "softcap", "graphs", "mixed"}),
+            prebuild="hookline_attention.flashinfer_attention.modules:kernel_builds",
+            # Behind Triton, which starts without a compiler, and before torch.
+            priority=-5,
+            summary="FlashInfer's paged prefill (fa2, fa3) and decode kernels, compiled by nvcc at first use",
         ),
     ]
