@@ -1,6 +1,6 @@
 """Times the Triton kernels on a GPU, beside what torch does, as a share of the memory bandwidth measured there.
 
-    PYTHONPATH=core HOOKLINE_SOURCE_TREE=plugins python benchmarks/kernels.py [--only NAME] [--json FILE]
+    PYTHONPATH=core HOOKLINE_SOURCE_TREE=plugins python benchmarks/kernels.py [--only NAME] [--page-size N]
 
 Every case is checked against its reference before it is timed. A time is the median of replays of a captured graph,
 over inputs that do not fit into the cache together. Shapes are those of Qwen3-0.6B and of the text half of
@@ -10,11 +10,12 @@ Qwen3-30B-A3B.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from hookline.batch.forward_mode import ForwardMode
 from hookline.interfaces.attention import AttentionEnv, AttentionLayerInfo
 from hookline.layers.ops import OPS, Ops
 from hookline.plugins.manager import load_plugins
+from hookline.plugins.options import load_config_model
 from hookline.plugins.plan import PluginPlan
 from hookline.plugins.resolve import choose
 
@@ -64,7 +66,9 @@ class Case:
 class Registered:
     """The shipped implementations, found as an engine finds them."""
 
-    def __init__(self) -> None:
+    def __init__(self, page_size: int) -> None:
+        #: Tokens per page in attention cases.
+        self.page_size = page_size
         registry = load_plugins()
         self._plan = PluginPlan(source_paths=registry.source_paths)
         self._registry = registry
@@ -72,9 +76,12 @@ class Registered:
         self.triton = self._plan.load(choose(sets["triton"]))(DEVICE, DTYPE, None)
         self.reference = {name: Ops().request(op) for name, op in OPS.items()}
 
-    def attention(self, name: str, env: AttentionEnv) -> Any:
+    def attention(self, name: str, env: AttentionEnv, options: Mapping[str, str]) -> Any:
+        """A backend with options of its plugin."""
         (offer,) = (offer for offer in self._registry.of_kind("attention_backends") if offer.spec.name == name)
-        return self._plan.load(choose(offer))(env)
+        model = load_config_model(self._registry.plugin(offer.plugin))
+        chosen = None if model is None else model.model_validate(dict(options))
+        return self._plan.load(choose(offer))(replace(env, options=chosen))
 
 
 def copies(num_bytes: int) -> int:
@@ -157,65 +164,92 @@ def moe_cases(found: Registered) -> Iterator[Case]:
         )
 
 
+#: Backend and options, by the name in a case. Those of flashinfer are left out where it is not installed.
+ATTENTION: dict[str, tuple[str, dict[str, str]]] = {
+    "triton": ("triton", {}),
+    "flashinfer": ("flashinfer", {}),
+    "fa2": ("flashinfer", {"flashinfer_prefill_kernel": "fa2"}),
+    "fa3": ("flashinfer", {"flashinfer_prefill_kernel": "fa3"}),
+    "tensor_cores": ("flashinfer", {"flashinfer_decode_kernel": "tensor_cores"}),
+    "cuda_cores": ("flashinfer", {"flashinfer_decode_kernel": "cuda_cores"}),
+}
+PREFILLS, DECODES = ("triton", "fa2", "fa3"), ("triton", "tensor_cores", "cuda_cores")
+#: (requests, tokens of each, new ones of them).
+ATTENTION_SHAPES = (
+    (1, 1024, 1),
+    (1, 8192, 1),
+    (64, 2048, 1),
+    (256, 1024, 1),
+    (4, 2048, 2048),
+    (8, 4096, 256),
+)
+
+
 def attention_cases(found: Registered) -> Iterator[Case]:
-    for batch, context, new, (heads, kv_heads) in (
-        (1, 1024, 1, (16, 8)),
-        (1, 8192, 1, (32, 4)),
-        (64, 2048, 1, (32, 4)),
-        (256, 1024, 1, (16, 8)),
-        (256, 1024, 1, (32, 4)),
-        (4, 2048, 2048, (16, 8)),
-        (4, 2048, 2048, (32, 4)),
-        (8, 4096, 256, (32, 4)),
-    ):
-        slots = batch * context
-        env = AttentionEnv(
-            device=DEVICE, dtype=DTYPE, page_size=1, num_q_heads=heads, num_kv_heads=kv_heads, head_dim=128,
-            max_context_len=context, max_running_requests=batch,
-        )  # fmt: skip
-        layer = AttentionLayerInfo(
-            layer_id=0, num_q_heads=heads, num_kv_heads=kv_heads, head_dim=128, v_head_dim=128, scale=128**-0.5
-        )
-        backend = found.attention("triton", env)
-        table = (torch.randperm(slots, device=DEVICE) + 1).view(batch, context).int()
-        lens = torch.full((batch,), context, device=DEVICE)
-        geometry = AttentionGeometry(
-            mode=ForwardMode.DECODE if new == 1 else ForwardMode.EXTEND,
-            req_to_token=table,
-            req_pool_indices=torch.arange(batch, device=DEVICE),
-            seq_lens=lens,
-            prefix_lens=lens - new,
-            seq_lens_cpu=[context] * batch,
-            prefix_lens_cpu=[context - new] * batch,
-            extend_lens_cpu=[new] * batch,
-            out_cache_loc=table[:, context - new :].flatten().long(),
-            page_size=1,
-        )
+    for heads in ((16, 8), (32, 4)):
+        for shape in ATTENTION_SHAPES:
+            for name in DECODES if shape[2] == 1 else PREFILLS:
+                if ATTENTION[name][0] != "flashinfer" or importlib.util.find_spec("flashinfer"):
+                    yield attention_case(found, name, shape, heads)
+
+
+def attention_case(found: Registered, name: str, shape: tuple[int, int, int], heads: tuple[int, int]) -> Case:
+    batch, context, new = shape
+    page_size, slots = found.page_size, batch * context
+    env = AttentionEnv(
+        device=DEVICE, dtype=DTYPE, page_size=page_size, num_q_heads=heads[0], num_kv_heads=heads[1], head_dim=128,
+        max_context_len=context, max_running_requests=batch,
+    )  # fmt: skip
+    layer = AttentionLayerInfo(
+        layer_id=0, num_q_heads=heads[0], num_kv_heads=heads[1], head_dim=128, v_head_dim=128, scale=128**-0.5
+    )
+    backend_name, options = ATTENTION[name]
+    backend = found.attention(backend_name, env, options)
+    pages = torch.randperm(slots // page_size, device=DEVICE) + 1
+    table = (pages[:, None] * page_size + torch.arange(page_size, device=DEVICE)).view(batch, context).int()
+    lens = torch.full((batch,), context, device=DEVICE)
+    geometry = AttentionGeometry(
+        mode=ForwardMode.DECODE if new == 1 else ForwardMode.EXTEND,
+        req_to_token=table,
+        req_pool_indices=torch.arange(batch, device=DEVICE),
+        seq_lens=lens,
+        prefix_lens=lens - new,
+        seq_lens_cpu=[context] * batch,
+        prefix_lens_cpu=[context - new] * batch,
+        extend_lens_cpu=[new] * batch,
+        out_cache_loc=table[:, context - new :].flatten().long(),
+        page_size=page_size,
+    )
+    if new == 1:
+        plan = backend.plan_capture(geometry)
+        backend.replan(plan, geometry.seq_lens_cpu)
+    else:
         plan = backend.plan(geometry)
-        backend.prepare(plan, geometry)
-        num_bytes = slots * kv_heads * 128 * 2 * 2
+    backend.prepare(plan, geometry)
+    num_bytes = slots * heads[1] * 128 * 2 * 2
 
-        def ours(q: Tensor, pool: Any, b: Any = backend, at: Any = layer, p: Any = plan) -> Tensor:
-            out: Tensor = b.forward(q, q, q, at, pool, p)
-            return out
+    def ours(q: Tensor, pool: Any) -> Tensor:
+        out: Tensor = backend.forward(q, q, q, layer, pool, plan)
+        return out
 
-        def dense(q: Tensor, pool: Any, kind: torch.dtype = DTYPE, t: Tensor = table, n: int = new) -> Tensor:
-            k, v = (plane[t.long()].transpose(1, 2).to(kind) for plane in pool.planes(0))
-            queries = q.to(kind).view(len(t), n, -1, 128).transpose(1, 2)
-            mask = torch.ones(n, t.shape[1], dtype=torch.bool, device=DEVICE).tril(t.shape[1] - n)
-            out = torch.nn.functional.scaled_dot_product_attention(queries, k, v, attn_mask=mask, enable_gqa=True)
-            return out.transpose(1, 2).reshape(len(t) * n, -1, 128)
+    def dense(q: Tensor, pool: Any, kind: torch.dtype = DTYPE) -> Tensor:
+        k, v = (plane[table.long()].transpose(1, 2).to(kind) for plane in pool.planes(0))
+        queries = q.to(kind).view(batch, new, -1, 128).transpose(1, 2)
+        mask = torch.ones(new, context, dtype=torch.bool, device=DEVICE).tril(context - new)
+        out = torch.nn.functional.scaled_dot_product_attention(queries, k, v, attn_mask=mask, enable_gqa=True)
+        return out.transpose(1, 2).reshape(batch * new, -1, 128)
 
-        yield Case(
-            name=f"attention {batch}x{context}, {new} new, {heads}/{kv_heads} heads",
-            sets=[
-                (randn(batch * new, heads, 128), Pool(slots + 1, kv_heads)) for _ in range(min(4, copies(num_bytes)))
-            ],
-            ours=ours,
-            theirs=dense,
-            exact=lambda q, pool, d=dense: d(q, pool, torch.float32),
-            num_bytes=num_bytes + 2 * batch * new * heads * 128 * 2,
-        )
+    return Case(
+        name=f"attention {batch}x{context}, {new} new, {heads[0]}/{heads[1]} {name}",
+        sets=[
+            (randn(batch * new, heads[0], 128), Pool(slots + page_size, heads[1]))
+            for _ in range(min(4, copies(num_bytes)))
+        ],
+        ours=ours,
+        theirs=dense,
+        exact=lambda q, pool: dense(q, pool, torch.float32),
+        num_bytes=num_bytes + 2 * batch * new * heads[0] * 128 * 2,
+    )
 
 
 class Pool:
@@ -297,12 +331,13 @@ def measure(case: Case, bandwidth: float) -> Timing:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="cases whose name begins so")
+    parser.add_argument("--page-size", type=int, choices=(1, 16, 64), default=1, help="of attention cases")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("this measures kernels on a CUDA device, and there is none here")
     torch.manual_seed(0)
-    found, bandwidth = Registered(), copy_bandwidth()
+    found, bandwidth = Registered(options.page_size), copy_bandwidth()
     sys.stdout.write(f"{torch.cuda.get_device_name()}: copies at {bandwidth / 1e6:.2f} TB/s\n")
     sys.stdout.write(f"{'case':50} {'us':>9} {'torch us':>9} {'of copy':>8} {'error':>8}\n")
     timings = []

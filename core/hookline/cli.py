@@ -37,6 +37,9 @@ COMMANDS: Mapping[str, CommandEntry] = MappingProxyType(
         "config": CommandEntry(
             target="hookline.commands.config:config", summary="show, validate, describe or begin a configuration"
         ),
+        "kernels": CommandEntry(
+            target="hookline.commands.kernels:kernels", summary="compile kernels before an engine needs them"
+        ),
         "bench": CommandEntry(target="hookline.commands.bench:bench", summary="measure the engine or a server"),
     }
 )

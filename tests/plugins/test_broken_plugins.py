@@ -110,6 +110,10 @@ def test_name_that_is_not_the_entry_points(tmp_path: Path, monkeypatch: pytest.M
             "Requirements(...) has packages = 'triton', which must be of type tuple[str, ...]; write ('triton',)",
         ),
         (
+            '[PoolerSpec(name="x", target="a:b", prebuild="builds")]',
+            "has prebuild = 'builds'; write it as 'package.module:function', or ''",
+        ),
+        (
             '[PoolerSpec(name="x", target="a:b", requires=Requirements(packages=("triton >>",)))]',
             "requires the package 'triton >>'; write it as 'name>=1.0'",
         ),

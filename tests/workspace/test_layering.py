@@ -21,6 +21,7 @@ COMMON = {
     "errors",
     "formats",
     "interfaces",
+    "kernel_cache",
     "observability",
     "platform",
     "plugins",
@@ -45,6 +46,7 @@ COMMON_MAY: dict[str, set[str]] = {
     "_version": set(),
     "deprecations": {"_version", "errors"},
     "sampling_params": {"errors"},
+    "kernel_cache": set(),
     "platform": {"errors"},
     "text": {"errors", "sampling_params"},
     "interfaces": {"errors", "sampling_params"},
@@ -56,7 +58,7 @@ COMMON_MAY: dict[str, set[str]] = {
 #: What puts the parts together may import all of them.
 COMPOSITION = {
     "__init__", "__main__", "bench", "cli", "commands", "engine", "engine_core", "engine_media", "launch", "outputs",
-    "processes", "progress", "scaffold", "testkit",
+    "prebuild", "processes", "progress", "scaffold", "testkit",
 }  # fmt: skip
 #: What a plugin may import of core; hookline.api only to serve HTTP.
 FOR_PLUGINS = {

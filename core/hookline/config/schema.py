@@ -109,6 +109,9 @@ class ExecutionConfig(Section):
     cuda_graph_max_bs: int | None = Field(
         None, ge=1, description="largest decode batch that is captured in a CUDA graph; default: 256 if so many can run"
     )
+    kernel_cache_dir: str | None = Field(
+        None, description="directory for compiled kernels; default: where each library keeps its own"
+    )
     seed: int = Field(0, description="seed of everything random that no request seeds")
 
 

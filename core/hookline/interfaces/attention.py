@@ -87,6 +87,8 @@ class AttentionEnv:
     max_running_requests: int
     #: Same numbers for the same request whatever else is in the batch.
     deterministic: bool = False
+    #: Directory for what the backend compiles; ``None``: where its library keeps it anyway.
+    kernel_cache_dir: str | None = None
     #: The plugin's own options (its config model) or ``None``.
     options: Any = None
 

@@ -20,6 +20,8 @@ class PrebuildEnv:
     device: torch.device
     dtype: torch.dtype
     page_size: int
+    #: Directory for what is compiled; ``None``: where each library keeps it anyway.
+    kernel_cache_dir: str | None = None
     #: The plugin's own options (its config model) or ``None``.
     options: Any = None
 

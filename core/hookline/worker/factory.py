@@ -19,6 +19,7 @@ from hookline.interfaces.logits import LogitsProcessor
 from hookline.interfaces.lora import LoRABackend, LoRAEnv
 from hookline.interfaces.pooling import Pooler
 from hookline.interfaces.worker import WorkerInfo
+from hookline.kernel_cache import use_kernel_cache
 from hookline.layers.build import BuildContext
 from hookline.layers.model import Model
 from hookline.layers.ops import Ops
@@ -72,6 +73,7 @@ def build_worker(
     ``ConfigError`` for a device that is not there and ``MemoryBudgetError`` for what does not fit.
     """
     config = plan.config
+    use_kernel_cache(config.execution.kernel_cache_dir)
     if platform is None:
         platform = create_platform(config.execution.device, cpu_threads=config.execution.cpu_threads)
     return _Builder(plan, config, platform).build(progress, timeline or Timeline())
@@ -218,6 +220,7 @@ class _Builder:
             max_context_len=self._sizes.max_context_len,
             max_running_requests=self._sizes.max_running,
             deterministic=self._config.execution.deterministic,
+            kernel_cache_dir=self._config.execution.kernel_cache_dir,
         )
         plugins = self._plan.plugins
         backends: list[AttentionBackend] = [

@@ -8,7 +8,6 @@ before each replay, into the memory that the graph's kernels read.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +15,11 @@ import torch
 from torch import Tensor
 
 from hookline.batch.forward_batch import MaskKind
-from hookline.errors import ConfigError
 from hookline.interfaces.attention import AttentionBackend, AttentionEnv, AttentionLayerInfo
 from hookline_attention.flashinfer_attention.host_lengths import HostLengths
 from hookline_attention.flashinfer_attention.kernel_choice import decode_uses_tensor_cores, prefill_kernel
 from hookline_attention.flashinfer_attention.layer_kind import LayerKind
+from hookline_attention.flashinfer_attention.library import load_flashinfer
 from hookline_attention.flashinfer_attention.page_table import PageTable
 from hookline_attention.flashinfer_attention.passes import CapturedDecode, EagerPass, Pass
 from hookline_attention.flashinfer_attention.workspace import Workspaces, float_bytes
@@ -46,7 +45,7 @@ class FlashInferAttention(AttentionBackend):
         self._num_sms, capability = _facts(env.device)
         self._workspaces = Workspaces(env.device, self._float_bytes(min(env.max_running_requests, _USUAL_CAPTURE)))
         self._wrappers = Wrappers(
-            library or _flashinfer(),
+            library or load_flashinfer(env.kernel_cache_dir),
             self._workspaces,
             dtype=env.dtype,
             page_size=env.page_size,
@@ -72,11 +71,13 @@ class FlashInferAttention(AttentionBackend):
     def plan_capture(self, geometry: AttentionGeometry) -> Pass:
         batch_size = geometry.batch_size
         self._workspaces.grow(self._float_bytes(batch_size))
-        lengths = HostLengths(geometry.seq_lens_cpu, None, geometry.page_size, pin=False)
-        if self._captured_indices.shape[0] < lengths.num_pages:
+        num_pages = sum(-(-bound // geometry.page_size) for bound in geometry.seq_lens_cpu)
+        if self._captured_indices.shape[0] < num_pages:
             with torch.inference_mode(False):
                 # Zeros: the run before the capture may read pages that nobody filled in.
-                self._captured_indices = torch.zeros(lengths.num_pages, dtype=torch.int32, device=self.env.device)
+                self._captured_indices = torch.zeros(num_pages, dtype=torch.int32, device=self.env.device)
+        # The sizes of launches depend on the batch alone. Short requests make the run before the capture short.
+        lengths = HostLengths([1] * batch_size, None, geometry.page_size, pin=False)
         return CapturedDecode(geometry, lengths, self._wrappers, PageTable(batch_size, self._captured_indices))
 
     def prepare(self, plan: Pass, geometry: AttentionGeometry) -> None:
@@ -124,13 +125,3 @@ def _facts(device: torch.device) -> tuple[int, tuple[int, int]]:
         return _NO_DEVICE
     found = torch.cuda.get_device_properties(device)
     return int(found.multi_processor_count), (found.major, found.minor)
-
-
-def _flashinfer() -> Any:
-    try:
-        return importlib.import_module("flashinfer")
-    except ImportError as exc:
-        raise ConfigError(
-            f"attention backend 'flashinfer' needs the package flashinfer-python, which does not import: {exc}; "
-            "pip install 'hookline-attention[flashinfer]', or use --attention-backend triton"
-        ) from exc

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 
 from hookline.interfaces.prebuild import KernelBuild, PrebuildEnv
 from hookline_attention.flashinfer_attention.kernel_choice import decode_uses_tensor_cores, prefill_kernel
+from hookline_attention.flashinfer_attention.library import load_flashinfer
 from hookline_attention.options import AttentionOptions
 
 #: FlashInfer's number for positions that are in the queries and keys already.
@@ -21,7 +21,7 @@ def kernel_builds(env: PrebuildEnv) -> list[KernelBuild]:
 
     A model whose layers cap their scores needs more, which its first passes compile.
     """
-    jit = importlib.import_module("flashinfer.jit")
+    jit = load_flashinfer(env.kernel_cache_dir, "flashinfer.jit")
     return [_build(name, spec) for name, spec in _specs(jit, env)]
 
 

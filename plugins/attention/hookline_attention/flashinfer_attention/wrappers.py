@@ -105,13 +105,15 @@ class Wrappers:
     def replan_captured_decode(self, wrapper: Any, kind: LayerKind, lengths: HostLengths) -> None:
         """Plan for the requests of a replay. The table's tensors are the graph's to fill."""
         self._stage(wrapper)
+        indptr = lengths.indptr
         self._library.fast_decode_plan(
             wrapper,
-            lengths.indptr,
-            lengths.empty_indices(),
+            indptr,
+            # Planning looks at its length only.
+            indptr[:0],
             lengths.last_page_len,
             head_dim=kind.head_dim,
-            global_override_indptr_cpu=lengths.indptr,
+            global_override_indptr_cpu=indptr,
             **kind.sizes(self._dtype, self._page_size),
         )
         self._workspaces.staging.sent()
