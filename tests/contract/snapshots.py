@@ -117,7 +117,12 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         # What all of them share: its version is that of the contract as a whole.
         "shared": Family(
             kinds=(),
-            modules=("hookline.interfaces.spec", "hookline.plugins.hookspecs", "hookline.errors"),
+            modules=(
+                "hookline.interfaces.spec",
+                "hookline.interfaces.prebuild",
+                "hookline.plugins.hookspecs",
+                "hookline.errors",
+            ),
         ),
     }
 )

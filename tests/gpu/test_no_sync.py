@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,21 @@ RANDOM = SamplingParams(temperature=0.8, top_k=20, min_p=0.05, frequency_penalty
 NUCLEUS = SamplingParams(temperature=0.8, top_p=0.9, logit_bias={7: 1.5}, seed=2, max_new_tokens=64)
 
 
+#: FlashInfer's kernels need heads of 64.
+BACKENDS = [
+    "triton",
+    pytest.param(
+        "flashinfer",
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec("flashinfer") is None, reason="needs the package flashinfer-python"
+        ),
+    ),
+]
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("gpu") / "qwen3")
+    return make_checkpoint(tmp_path_factory.mktemp("gpu") / "qwen3", head_dim=64)
 
 
 @pytest.fixture
@@ -118,11 +131,12 @@ def test_adapters_do_not_wait(checkpoint: Path, tmp_path: Path, request: pytest.
     worker.close()
 
 
+@pytest.mark.parametrize("attention", BACKENDS)
 @pytest.mark.parametrize("graphs", [True, False], ids=["graphs", "eager"])
-def test_decode_does_not_wait(checkpoint: Path, graphs: bool, request: pytest.FixtureRequest) -> None:
+def test_decode_does_not_wait(checkpoint: Path, graphs: bool, attention: str, request: pytest.FixtureRequest) -> None:
     plan = make_plan(
         checkpoint,
-        attention="triton",
+        attention=attention,
         model={"dtype": "bfloat16"},
         execution={"device": "cuda", "disable_cuda_graph": not graphs},
         schedule={"max_running_requests": 4},

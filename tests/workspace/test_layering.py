@@ -201,6 +201,8 @@ def test_environment_variables_are_read_in_few_places() -> None:
         "config/device.py",  # CUDA_VISIBLE_DEVICES, whose meaning is CUDA's
         "config/secrets.py",  # env:NAME
         "config/sources.py",  # HOOKLINE__SECTION__NAME
+        "kernel_cache.py",  # TRITON_CACHE_DIR, which Triton reads, set by a setting of ours
+        "plugins/context.py",  # CUDA_HOME and CUDA_PATH, whose meaning is CUDA's
         "plugins/manager.py",  # HOOKLINE_SOURCE_TREE
         "processes/child_process.py",  # passed on to children
         "media/decoders.py",  # likewise

@@ -55,6 +55,7 @@ OPTIONS = {
         "disable_overlap_schedule",
         "disable_cuda_graph",
         "cuda_graph_max_bs",
+        "kernel_cache_dir",
         "seed",
     ],
     "attention": [

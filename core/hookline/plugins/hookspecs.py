@@ -71,8 +71,8 @@ def hookline_attention_backends() -> list[AttentionBackendSpec]:  # type: ignore
     """Offer attention backends.
 
     Stability: provisional. Runs in: the launcher. The chosen target is imported in every worker.
-    May block: nothing after construction; ``plan`` reads host values, ``prepare`` and ``forward`` only launch
-    work on the device.
+    May block: construction, and the first ``forward`` of a kind, which may compile; later ``plan``, ``plan_capture``
+    and ``replan`` read host values, ``prepare`` and ``forward`` only launch work on the device.
     """
 
 
