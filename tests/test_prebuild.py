@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,7 +67,7 @@ def plan(checkpoint: Path, prebuild: str) -> EnginePlan:
         # Most offers name nothing.
         chosen("ops", "plain", f"{__name__}:two_builds"),
     ]
-    config = {
+    config: dict[str, dict[str, Any]] = {
         "model": {"dtype": "float32"},
         "execution": {"device": "cpu"},
         "cache": {"page_size": 16},

@@ -65,7 +65,7 @@ def decode_module(*arguments: Any) -> FakeSpec:
 def fake_jit(monkeypatch: pytest.MonkeyPatch) -> None:
     jit = types.SimpleNamespace(gen_batch_prefill_module=prefill_module, gen_batch_decode_module=decode_module)
     monkeypatch.setitem(sys.modules, "flashinfer", types.ModuleType("flashinfer"))
-    monkeypatch.setitem(sys.modules, "flashinfer.jit", jit)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "flashinfer.jit", jit)
     BUILT.clear()
 
 
