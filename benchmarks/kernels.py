@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -222,7 +223,7 @@ def attention_case(found: Registered, name: str, shape: tuple[int, int, int], he
     )
     if new == 1:
         plan = backend.plan_capture(geometry)
-        backend.replan(plan, geometry.seq_lens_cpu)
+        backend.replan(plan, np.array(geometry.seq_lens_cpu))
     else:
         plan = backend.plan(geometry)
     backend.prepare(plan, geometry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -105,14 +106,14 @@ def test_each_replay_is_planned_for_its_own_lengths() -> None:
     plan = attention.plan_capture(geometry)
     some.store()
     for _ in range(3):
-        attention.replan(plan, [21, 4])
+        attention.replan(plan, np.array([21, 4]))
         attention.prepare(plan, geometry)
         for index, layer in enumerate(layers):
             out = attention.forward(some.q[index], some.k[index], some.v[index], layer, some.pool, plan)
             assert not out.isnan().any()
     assert library.calls.plans == ["decode", "decode", *["replan"] * 4]
     # What was planned for other lengths is worth nothing: this is why replays are planned.
-    attention.replan(plan, [21, 5])
+    attention.replan(plan, np.array([21, 5]))
     out = attention.forward(some.q[0], some.k[0], some.v[0], layers[0], some.pool, plan)
     assert out[1].isnan().all()
 

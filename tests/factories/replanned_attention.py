@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from hookline.batch.forward_batch import AttentionGeometry
@@ -27,8 +28,8 @@ class ReplannedAttention(DenseAttention):
     def plan_capture(self, geometry: AttentionGeometry) -> LengthPlan:
         return LengthPlan(geometry=geometry)
 
-    def replan(self, plan: LengthPlan, seq_lens_cpu: Sequence[int]) -> None:
-        plan.lengths = list(seq_lens_cpu)
+    def replan(self, plan: LengthPlan, seq_lens_cpu: npt.NDArray[np.int64]) -> None:
+        plan.lengths = seq_lens_cpu.tolist()
 
     def forward(self, q_THD: Tensor, k_TKD: Tensor, v_TKD: Tensor, layer: Any, kv: Any, plan: Plan) -> Tensor:
         assert isinstance(plan, LengthPlan)

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -13,6 +15,8 @@ from hookline.interfaces.attention import AttentionBackend
 from hookline.platform import create_platform
 from hookline.testkit.attention_cases import MAX_CONTEXT_LEN, AttentionCase
 from hookline.testkit.device_tensors import waiting_is_an_error
+
+IntArray = npt.NDArray[np.int64]
 
 
 class CapturedPass:
@@ -49,10 +53,10 @@ class CapturedPass:
         """
         with torch.inference_mode():
             self._fill(case)
-            seq_lens = case.geometry.seq_lens_cpu
+            seq_lens = np.array(case.geometry.seq_lens_cpu, dtype=np.int64)
             if num_padding:
                 self._pad(num_padding)
-                seq_lens = seq_lens[:-num_padding] + [1] * num_padding
+                seq_lens[-num_padding:] = 1
             return [output.clone() for output in self._launch(seq_lens)]
 
     def _fill(self, case: AttentionCase) -> None:
@@ -83,23 +87,23 @@ class CapturedPass:
             outputs.append(self._backend.forward(q, k, v, layer, self._pool, self._plan))
         return outputs
 
-    def _run_again(self, seq_lens: list[int]) -> list[Tensor]:
+    def _run_again(self, seq_lens: IntArray) -> list[Tensor]:
         self._backend.replan(self._plan, seq_lens)
         return self._run()
 
-    def _capture(self) -> Callable[[list[int]], list[Tensor]]:
+    def _capture(self) -> Callable[[IntArray], list[Tensor]]:
         platform = create_platform("cuda")
         queue = platform.queue()
         # The queue has a stream of its own, the tensors are filled in another.
         torch.cuda.synchronize()
         graph = queue.submit(lambda: platform.capture(self._run)).wait()
 
-        def replay(seq_lens: list[int]) -> list[Tensor]:
+        def replay(seq_lens: IntArray) -> list[Tensor]:
             with waiting_is_an_error(platform.device):
                 self._backend.replan(self._plan, seq_lens)
                 return graph.replay()
 
-        def launch(seq_lens: list[int]) -> list[Tensor]:
+        def launch(seq_lens: IntArray) -> list[Tensor]:
             torch.cuda.synchronize()
             return queue.submit(lambda: replay(seq_lens)).wait()
 

@@ -8,7 +8,6 @@ before each replay, into the memory that the graph's kernels read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from hookline.batch.forward_batch import MaskKind
 from hookline.interfaces.attention import AttentionBackend, AttentionEnv, AttentionLayerInfo
-from hookline_attention.flashinfer_attention.host_lengths import HostLengths
+from hookline_attention.flashinfer_attention.host_lengths import HostLengths, IntArray
 from hookline_attention.flashinfer_attention.kernel_choice import decode_uses_tensor_cores, prefill_kernel
 from hookline_attention.flashinfer_attention.layer_kind import LayerKind
 from hookline_attention.flashinfer_attention.library import load_flashinfer
@@ -84,7 +83,7 @@ class FlashInferAttention(AttentionBackend):
         if geometry.batch_size:
             plan.table.fill(geometry)
 
-    def replan(self, plan: Pass, seq_lens_cpu: Sequence[int]) -> None:
+    def replan(self, plan: Pass, seq_lens_cpu: IntArray) -> None:
         assert isinstance(plan, CapturedDecode), "only what plan_capture gave is replayed"
         plan.replan(seq_lens_cpu)
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+IntArray = npt.NDArray[np.int64]
 
 
 class HostLengths:
@@ -19,7 +22,7 @@ class HostLengths:
     """
 
     def __init__(
-        self, seq_lens: Sequence[int], extend_lens: Sequence[int] | None, page_size: int, *, pin: bool
+        self, seq_lens: Sequence[int] | IntArray, extend_lens: Sequence[int] | None, page_size: int, *, pin: bool
     ) -> None:
         """``extend_lens`` are the new tokens of each request; ``None``: one each."""
         #: B.

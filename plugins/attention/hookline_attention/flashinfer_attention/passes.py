@@ -6,13 +6,12 @@ A wrapper is planned when the first layer of its kind asks: what kinds there are
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from hookline.batch.forward_batch import MaskKind
-from hookline_attention.flashinfer_attention.host_lengths import HostLengths
+from hookline_attention.flashinfer_attention.host_lengths import HostLengths, IntArray
 from hookline_attention.flashinfer_attention.layer_kind import LayerKind
 from hookline_attention.flashinfer_attention.page_table import PageTable
 from hookline_attention.flashinfer_attention.wrappers import Wrappers
@@ -67,7 +66,7 @@ class CapturedDecode(Pass):
         self._wrappers = wrappers
         self._is_cuda = table.indices.device.type == "cuda"
 
-    def replan(self, seq_lens: Sequence[int]) -> None:
+    def replan(self, seq_lens: IntArray) -> None:
         """For the lengths of a replay."""
         self.lengths = HostLengths(seq_lens, None, self.geometry.page_size, pin=False)
         for kind, wrapper in self._planned.items():
