@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 #: Lengths of prompts: kernels differ by the rows of a tile.
 _LENGTHS = (2, 12, 30, 60, 130, 400)
 _OUTPUT_LEN = 4
+#: Of what a compiler says.
+_LAST_LINES = 10
+_LINE_LENGTH = 300
 #: Beyond one chunk, so that a second one follows a prefix.
 _BEYOND_CHUNK = 40
 
@@ -63,9 +66,8 @@ def build_named(plan: EnginePlan) -> Iterator[Prebuilt]:
             if error is None:
                 yield Prebuilt(what=f"{spec.name}: {build.name}", seconds=future.result(), result="built")
             else:
-                problems.append(
-                    f"{spec.kind} '{spec.name}' of {spec.distribution}: {build.name} does not build: {error}"
-                )
+                what = f"{spec.kind} '{spec.name}' of {spec.distribution}: {build.name}"
+                problems.append(f"{what} does not build: {_end_of(error)}")
     if problems:
         raise PluginError("\n".join(problems))
 
@@ -162,6 +164,11 @@ def _seconds(work: Callable[[], None]) -> float:
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
+
+
+def _end_of(error: BaseException) -> str:
+    """Compilers tell their command lines first, which fill screens, and what is wrong at the end."""
+    return "\n".join(line[-_LINE_LENGTH:] for line in str(error).splitlines()[-_LAST_LINES:])
 
 
 def _built(kernels: Counter[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -11,12 +12,14 @@ import torch
 from hookline.interfaces.attention import AttentionBackendSpec
 from hookline.testkit.attention import AttentionSuite
 from hookline_attention.options import AttentionOptions
+from hookline_attention.plugin import hookline_attention_backends
 from tests.factories.dense_attention import FEATURES, DenseAttention
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 NEEDS_FLASHINFER = pytest.mark.skipif(
     importlib.util.find_spec("flashinfer") is None, reason="needs the package flashinfer-python"
 )
+(FLASHINFER,) = (spec for spec in hookline_attention_backends() if spec.name == "flashinfer")
 FLASHINFER_OPTIONS = frozenset(name for name in AttentionOptions.model_fields if name.startswith("flashinfer_"))
 DENSE = AttentionBackendSpec(
     name="dense",
@@ -53,6 +56,21 @@ class TestTriton(AttentionSuite):
 @pytest.mark.gpu
 @NEEDS_CUDA
 @NEEDS_FLASHINFER
+class TestFlashInferForQwen3(AttentionSuite):
+    """What the shapes of Qwen3 need: three modules to compile. All others take minutes."""
+
+    spec = replace(
+        FLASHINFER,
+        requires=replace(FLASHINFER.requires, dtypes=frozenset({"bfloat16"}), head_dims=frozenset({128})),
+        features=FLASHINFER.features - {"mask.window", "softcap"},
+    )
+    equal_head_dims = True
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@NEEDS_CUDA
+@NEEDS_FLASHINFER
 class TestFlashInfer(AttentionSuite):
     """fa3 for prefills on Hopper; decodes without tensor cores up to 3 query heads a key-value head."""
 
@@ -61,6 +79,7 @@ class TestFlashInfer(AttentionSuite):
 
 
 @pytest.mark.gpu
+@pytest.mark.slow
 @NEEDS_CUDA
 @NEEDS_FLASHINFER
 class TestFlashInferOtherKernels(AttentionSuite):

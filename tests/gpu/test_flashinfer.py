@@ -25,7 +25,7 @@ STEPS = 12
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("gpu") / "qwen3", head_dim=64)
+    return make_checkpoint(tmp_path_factory.mktemp("gpu") / "qwen3", head_dim=128)
 
 
 def outputs(

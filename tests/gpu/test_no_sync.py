@@ -33,7 +33,7 @@ RANDOM = SamplingParams(temperature=0.8, top_k=20, min_p=0.05, frequency_penalty
 NUCLEUS = SamplingParams(temperature=0.8, top_p=0.9, logit_bias={7: 1.5}, seed=2, max_new_tokens=64)
 
 
-#: FlashInfer's kernels need heads of 64.
+#: FlashInfer's kernels need heads of 64, 128 or 256.
 BACKENDS = [
     "triton",
     pytest.param(
@@ -47,7 +47,7 @@ BACKENDS = [
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("gpu") / "qwen3", head_dim=64)
+    return make_checkpoint(tmp_path_factory.mktemp("gpu") / "qwen3", head_dim=128)
 
 
 @pytest.fixture
