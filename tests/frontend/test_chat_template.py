@@ -120,6 +120,19 @@ def test_content_parts_given_to_a_template_that_takes_them() -> None:
     assert ours == theirs == "<user>ab</user><assistant>"
 
 
+def test_a_macro_may_walk_over_the_parts() -> None:
+    source = (
+        "{% macro text(content) %}{% if content is string %}{{ content }}{% else %}{% for part in content %}"
+        "{{ part.text }}|{% endfor %}{% endif %}{% endmacro %}"
+        "{% for message in messages %}{{ text(message.content) }}{% endfor %}"
+    )
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    ours, theirs = _both(source, [{"role": "user", "content": parts}])
+    assert ours == theirs == "a|b|"
+    # A macro that walks over something else says nothing of contents.
+    assert not _ours(source.replace("message.content", "message.names")).takes_content_parts
+
+
 def test_content_parts_are_joined_for_a_template_that_takes_text() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     assert _ours(CHATML).render([{"role": "user", "content": parts}]) == (

@@ -184,13 +184,31 @@ def _raise(message: str) -> None:
 
 
 def _iterates_content(tree: jinja2.nodes.Template) -> bool:
-    """Whether some loop of the template runs over a message's ``content``, directly or through a variable."""
+    """Whether some loop of the template runs over a message's ``content``, directly, through a variable, or as the
+    argument of a macro."""
     names = {
         assign.target.name
         for assign in tree.find_all(jinja2.nodes.Assign)
         if isinstance(assign.target, jinja2.nodes.Name) and _is_content(assign.node, set())
     }
-    return any(_is_content(loop.iter, names) for loop in tree.find_all(jinja2.nodes.For))
+    loops = list(tree.find_all(jinja2.nodes.For))
+    for macro in tree.find_all(jinja2.nodes.Macro):
+        passed = _content_arguments(tree, macro, names)
+        loops_inside = macro.find_all(jinja2.nodes.For)
+        if any(isinstance(loop.iter, jinja2.nodes.Name) and loop.iter.name in passed for loop in loops_inside):
+            return True
+    return any(_is_content(loop.iter, names) for loop in loops)
+
+
+def _content_arguments(tree: jinja2.nodes.Template, macro: jinja2.nodes.Macro, names: set[str]) -> set[str]:
+    """The arguments of a macro as which some call passes a message's content."""
+    return {
+        argument.name
+        for call in tree.find_all(jinja2.nodes.Call)
+        if isinstance(call.node, jinja2.nodes.Name) and call.node.name == macro.name
+        for argument, value in zip(macro.args, call.args, strict=False)
+        if _is_content(value, names)
+    }
 
 
 def _is_content(node: jinja2.nodes.Node, names: set[str]) -> bool:
