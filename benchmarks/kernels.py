@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
@@ -74,7 +75,10 @@ class Registered:
         self._plan = PluginPlan(source_paths=registry.source_paths)
         self._registry = registry
         sets = {offer.spec.name: offer for offer in registry.of_kind("ops")}
-        self.triton = self._plan.load(choose(sets["triton"]))(DEVICE, DTYPE, None)
+        chosen = choose(sets["triton"])
+        self.triton = self._plan.load(chosen)(DEVICE, DTYPE, None)
+        target = chosen.details["deterministic_target"]
+        self.deterministic = self._plan.load(msgspec.structs.replace(chosen, target=target))(DEVICE, DTYPE, None)
         self.reference = {name: Ops().request(op) for name, op in OPS.items()}
 
     def attention(self, name: str, env: AttentionEnv, options: Mapping[str, str]) -> Any:
@@ -163,6 +167,64 @@ def moe_cases(found: Registered) -> Iterator[Case]:
             ),
             num_bytes=int(used * 3 * width * hidden * 2 + 2 * tokens * hidden * 2),
         )
+
+
+def sampling_cases(found: Registered) -> Iterator[Case]:
+    """A vocabulary of 151,936; a draw reads the logits several times and counts once here."""
+    vocab_size = 151_936
+    for rows in (1, 16, 256):
+        size = rows * vocab_size * 4
+        logits = [torch.randn(rows, vocab_size, device=DEVICE) * 3 for _ in range(min(16, copies(size)))]
+        yield Case(
+            name=f"argmax {rows} rows",
+            sets=[(some,) for some in logits],
+            ours=found.triton["argmax"],
+            theirs=found.reference["argmax"],
+            exact=found.reference["argmax"],
+            num_bytes=size,
+        )
+        words = torch.randint(-(2**31), 2**31, (rows, vocab_size // 32), device=DEVICE).int()
+        yield Case(
+            name=f"apply_bitmask {rows} rows",
+            sets=[(some.clone(), torch.arange(rows, device=DEVICE), words) for some in logits],
+            ours=lambda x, r, w: found.triton["apply_bitmask"](x, r, w).nan_to_num(neginf=0.0),
+            theirs=lambda x, r, w: found.reference["apply_bitmask"](x, r, w).nan_to_num(neginf=0.0),
+            exact=lambda x, r, w: found.reference["apply_bitmask"](x, r, w).nan_to_num(neginf=0.0),
+            num_bytes=size,
+        )
+        ones = torch.ones(rows, device=DEVICE, dtype=torch.float64)
+        top_k = torch.full((rows,), 50, device=DEVICE)
+        for what, k, p, bound in (
+            ("no filter", None, None, 0),
+            ("top-k", top_k, None, 50),
+            ("top-p", None, ones * 0.9, vocab_size),
+            ("top-k and top-p", top_k, ones * 0.9, 50),
+        ):
+            yield Case(
+                name=f"sample_tokens {rows} rows, {what}",
+                sets=[(some, some.amax(-1), None, ones, k, p, None, torch.rand_like(ones), bound) for some in logits],
+                ours=found.triton["sample_tokens"],
+                theirs=found.reference["sample_tokens"],
+                exact=found.reference["sample_tokens"],
+                num_bytes=size,
+            )
+
+
+def deterministic_cases(found: Registered) -> Iterator[Case]:
+    """Batch-invariant products beside torch's, which are not."""
+    for inputs, outputs in ((1024, 4096), (2048, 1024), (1024, 6144), (3072, 1024), (1024, 151_936)):
+        weights = [randn(outputs, inputs, scale=inputs**-0.5) for _ in range(min(16, copies(2 * inputs * outputs)))]
+        for tokens in (1, 16, 256, 8192):
+            if tokens * outputs > 1 << 28:
+                continue
+            yield Case(
+                name=f"deterministic linear {tokens}x{inputs}->{outputs}",
+                sets=[(randn(tokens, inputs), weight, None) for weight in weights],
+                ours=found.deterministic["linear"],
+                theirs=found.reference["linear"],
+                exact=lambda x, w, b: found.reference["linear"](x.float(), w.float(), None),
+                num_bytes=2 * (tokens * inputs + inputs * outputs + tokens * outputs),
+            )
 
 
 #: Backend and options, by the name in a case. Those of flashinfer are left out where it is not installed.
@@ -342,7 +404,7 @@ def main() -> None:
     sys.stdout.write(f"{torch.cuda.get_device_name()}: copies at {bandwidth / 1e6:.2f} TB/s\n")
     sys.stdout.write(f"{'case':50} {'us':>9} {'torch us':>9} {'of copy':>8} {'error':>8}\n")
     timings = []
-    for make in (row_cases, moe_cases, attention_cases):
+    for make in (row_cases, moe_cases, sampling_cases, deterministic_cases, attention_cases):
         for case in make(found):
             if not case.name.startswith(options.only):
                 continue
