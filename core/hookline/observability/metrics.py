@@ -23,11 +23,21 @@ _GAUGES = {
     "num_gated": ("hookline_requests_gated", "Requests that wait for a grammar or an adapter before they are queued"),
     "used_tokens": ("hookline_kv_tokens_used", "KV cache slots in use, cached prefixes included"),
     "total_tokens": ("hookline_kv_tokens_capacity", "KV cache slots in all"),
+    "embedding_bytes": ("hookline_embedding_bytes", "Device memory that the encoder's rows of media take"),
+    "embedding_host_bytes": ("hookline_embedding_host_bytes", "Host memory that the encoder's rows of media take"),
 }
 #: The same for values that only grow.
 _COUNTERS = {
     "num_retractions_total": ("hookline_retractions", "Requests put back into the queue for lack of KV cache"),
     "steps_total": ("hookline_steps", "Completed passes of the model"),
+    "media_items_total": ("hookline_media_items", "Pictures and runs of frames of requests that came to their turn"),
+    "media_reused_total": (
+        "hookline_media_items_reused",
+        "Items whose embedding rows or KV were there or being made; divided by hookline_media_items_total it is the "
+        "hit rate",
+    ),
+    "media_encoded_total": ("hookline_media_items_encoded", "Items that the encoder made rows of"),
+    "encoder_patches_total": ("hookline_encoder_patches", "The encoder's work in patches"),
 }
 
 

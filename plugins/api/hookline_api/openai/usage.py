@@ -50,6 +50,11 @@ class Usage:
             for name, count in media_details(tokens).items():
                 details = usage["prompt_tokens_details"]
                 details[name] = details.get(name, 0) + count
+        num_items = sum(stats.media_items for stats in first.values())
+        if num_items:
+            # Items are pictures and runs of frames; reused ones were not encoded for this request.
+            reused = sum(stats.media_reused for stats in first.values())
+            usage["prompt_tokens_details"] |= {"media_items": num_items, "reused_media_items": reused}
         if self._with_reasoning:
             usage["completion_tokens_details"] = {"reasoning_tokens": sum(self._reasoning.values())}
         return usage
