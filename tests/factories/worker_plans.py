@@ -11,6 +11,7 @@ from hookline.config.schema import HooklineConfig
 from hookline.interfaces.attention import AttentionBackendSpec
 from hookline.interfaces.spec import Spec
 from hookline.plugins.plan import ChosenSpec, PluginPlan
+from hookline.plugins.resolve import details_of
 from hookline_attention.plugin import hookline_attention_backends
 from hookline_logits.plugin import hookline_logits_processors
 from hookline_models.plugin import hookline_models, hookline_poolers
@@ -56,4 +57,5 @@ def chosen(spec: Spec) -> ChosenSpec:
         version="",
         plugin="test",
         features=sorted(spec.features),
+        details=details_of(spec),
     )

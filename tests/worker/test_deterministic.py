@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from hookline.batch.worker_batch import LogprobSpec
+from hookline.interfaces.kernels import OpSetSpec
+from hookline.layers import ops
 from hookline.sampling_params import SamplingParams
+from hookline.worker.factory import build_worker
 from tests.factories.checkpoints import make_checkpoint
 from tests.factories.worker_driver import WorkerDriver
+from tests.factories.worker_plans import chosen, make_plan
 from tests.worker.conftest import MakeWorker
 from tests.worker.test_worker import prompt
 
@@ -66,6 +72,43 @@ def test_results_are_bit_equal_alone_in_company_and_in_chunks(
 ) -> None:
     alone = trace(make_worker, family, neighbours=0, chunk=21)
     assert trace(make_worker, family, neighbours=neighbours, chunk=chunk) == alone
+
+
+OWN = OpSetSpec(
+    name="own",
+    target=f"{__name__}:fast_ops",
+    deterministic_target=f"{__name__}:invariant_ops",
+    ops=frozenset({"silu_and_mul"}),
+)
+
+
+def fast_ops(device: torch.device, dtype: torch.dtype, options: Any) -> dict[str, Any]:
+    raise AssertionError("a deterministic engine has no use for these")
+
+
+def invariant_ops(device: torch.device, dtype: torch.dtype, options: Any) -> dict[str, Any]:
+    CALLED.append("made")
+    return {"silu_and_mul": ops.silu_and_mul}
+
+
+CALLED: list[str] = []
+
+
+def test_op_sets_give_deterministic_engines_what_they_have_for_them(family: Path) -> None:
+    CALLED.clear()
+    plan = make_plan(family, extra=(chosen(OWN),), execution={"deterministic": True}, cache={"kv_cache_tokens": 64})
+    build_worker(plan).close()
+    assert CALLED == ["made"]
+    # A set that has nothing for them is passed over.
+    build_worker(
+        make_plan(
+            family,
+            extra=(chosen(replace(OWN, deterministic_target="")),),
+            execution={"deterministic": True},
+            cache={"kv_cache_tokens": 64},
+        )
+    ).close()
+    assert CALLED == ["made"]
 
 
 def test_deterministic_results_are_those_of_the_fast_path_within_rounding(

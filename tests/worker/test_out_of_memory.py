@@ -84,6 +84,28 @@ def test_a_pass_without_memory_says_so_and_can_be_run_again(make_worker: MakeWor
     assert tokens(failures=2) == tokens(failures=0)
 
 
+@pytest.mark.parametrize("platform", [ThreadedPlatform, LatePlatform])
+def test_passes_that_build_on_one_without_memory_are_not_run(make_worker: MakeWorker, platform: Any) -> None:
+    """They would read tables that were never made, which on a GPU ends the process."""
+    worker = make_worker(platform=platform())
+    runner: Any = worker._steps
+    driver = WorkerDriver(worker)
+    first = driver.start("a", prompt(9), SAMPLED)
+    driver.read(driver.extend([first]), [first])
+    runner.model.forward = Starved(runner.model.forward)
+    late = driver.start("b", prompt(6), SAMPLED)
+    runner.model.forward.failures = 1
+    failing = driver.extend([late], decodes=[first])
+    behind = driver.decode([late, first])
+    assert "Tried to allocate" in failing.result().out_of_memory
+    fresh = driver.start("c", prompt(4), SAMPLED)
+    sound = driver.extend([fresh])
+    assert "a pass before this one" in behind.result().out_of_memory
+    alone = WorkerDriver(make_worker())
+    same = alone.start("c", prompt(4), SAMPLED)
+    assert sound.result().token_ids == alone.extend([same]).result().token_ids
+
+
 def test_other_errors_still_end_the_pass(make_worker: MakeWorker) -> None:
     worker = make_worker()
     runner: Any = worker._steps

@@ -74,6 +74,8 @@ def measure_passes(
     if runner.graphs is not None:
         with naming("captured decodes beside the weights", GRAPHS_REMEDY, platform):
             graphs = GraphMemory.measure(runner.graphs, platform, queue).total
+    # The last pass and the runner hold each other, and large tables with them.
+    runner.forget()
     kv.release()
     return PassMemory(activations=activations, graphs=graphs, tables=tables)
 

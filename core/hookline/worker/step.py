@@ -86,6 +86,10 @@ class AutoregressiveRunner(StepRunner):
         self.log_softmax = ops.request(LOG_SOFTMAX)
         self.history = OutputHistory()
         self._last: AutoregressiveStep | None = None
+        #: A pass had no memory, and its result was not read yet: what is launched builds on what is not there.
+        self.is_short = False
+        #: Passes up to this one were launched before such a result was read.
+        self.spoilt_step = -1
 
     def launch(self, batch: ModelWorkerBatch) -> Step:
         if self._last is not None and not self._last.is_sampled:
@@ -98,6 +102,16 @@ class AutoregressiveRunner(StepRunner):
     def compute_logprobs(self, hidden_NH: torch.Tensor) -> torch.Tensor:
         """[N, V] log-probabilities of rows of the hidden states."""
         return self.log_softmax(self.model.compute_logits(hidden_NH))
+
+    def forget(self) -> None:
+        """Let go of the last pass, which holds tensors and this runner."""
+        self._last = None
+
+    def settle(self) -> None:
+        """The result of a pass that had no memory is read: what is launched from now on is sound again."""
+        self.is_short = False
+        if self._last is not None:
+            self.spoilt_step = self._last.batch.step
 
     def prepare(self) -> None:
         if self.graphs is not None:
@@ -141,6 +155,8 @@ class AutoregressiveStep:
         self._failure: Exception | None = None
         #: What the device said when it had no memory for the pass.
         self._out_of_memory = ""
+        #: Whether it was this pass, and not one before it.
+        self._ran_short = False
         self._ticket: Ticket[None] = owner.queue.submit(self._run)
 
     def sample(self, bitmask_BW: npt.NDArray[np.int32] | None = None) -> None:
@@ -160,11 +176,19 @@ class AutoregressiveStep:
         if not self.is_sampled:
             raise RuntimeError(f"pass {self.batch.step} has constrained requests and was not sampled")
         self._ticket.wait()
+        if self._ran_short:
+            self._owner.settle()
         return self._assemble()
 
     # --- in the work queue ---
 
     def _run(self) -> None:
+        owner = self._owner
+        for row in self._plan.freed_rows:
+            owner.poolers.release(row)
+        if owner.is_short or self.batch.step <= owner.spoilt_step:
+            self._out_of_memory = "a pass before this one, on which it builds, had no memory"
+            return
         try:
             with torch.inference_mode():
                 self._run_forward()
@@ -192,14 +216,13 @@ class AutoregressiveStep:
     def _give_up(self, error: Exception) -> None:
         """Keep the words of the error only: its traceback holds the tensors of the pass."""
         self._out_of_memory = str(error) or type(error).__name__
+        self._ran_short = self._owner.is_short = True
         self._tensors, self._forward, self._replayed, self._logits, self._logprobs = (), None, None, None, None
         # What came so far is not read; media that failed before stay failed.
         self._copies = _HostCopies(media_faults=self._copies.media_faults)
 
     def _run_forward(self) -> None:
         owner, plan, batch = self._owner, self._plan, self.batch
-        for row in plan.freed_rows:
-            owner.poolers.release(row)
         tensors = self._tensors = plan.sealed.send()
         if plan.penalty_start is not None:
             plan.penalty_start.apply(owner.penalties, tensors)
