@@ -27,6 +27,9 @@ KNOWN_PACKAGES: Mapping[str, str] = MappingProxyType(
         "last": "hookline-models",
         "cls": "hookline-models",
         "mean": "hookline-models",
+        "web": "hookline-media",
+        "inline": "hookline-media",
+        "files": "hookline-media",
     }
 )
 
