@@ -68,7 +68,7 @@ def test_clips_and_frames(engine: Engine) -> None:
 
 
 def test_media_of_earlier_turns(engine: Engine) -> None:
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "user", "content": [{"type": "image", "image": _disc("purple")}, {"type": "text", "text": QUESTION}]},
         {"role": "assistant", "content": "The circle is purple."},
         {"role": "user", "content": QUESTION},

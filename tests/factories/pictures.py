@@ -51,7 +51,7 @@ def video_file(frames: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], *, fps: 
     with av.open(file, "w", format=form) as container:
         # Matroska takes no PNG.
         codec, layout = ("ffv1", "bgr0") if form == "matroska" else ("png", "rgb24")
-        stream = container.add_stream(codec, rate=Fraction(fps))
+        stream: Any = container.add_stream(codec, rate=Fraction(fps))
         height, width = frames[0].shape[:2]
         stream.width, stream.height, stream.pix_fmt = width, height, layout
         for frame in frames:

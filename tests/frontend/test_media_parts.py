@@ -82,7 +82,7 @@ def test_parameters_of_a_part_win_over_those_of_the_request() -> None:
 
 
 def test_media_of_all_turns_in_their_order() -> None:
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "system", "content": "s"},
         {"role": "user", "content": [{"type": "image", "image": "a:1"}, "text", {"type": "video", "video": "a:2"}]},
         {"role": "assistant", "content": "ok", "tool_calls": []},
@@ -97,12 +97,12 @@ def test_media_of_all_turns_in_their_order() -> None:
     ]
     assert taken[0] == messages[0]
     # The request's own objects stay as they were.
-    assert messages[1]["content"][0] == {"type": "image", "image": "a:1"}  # type: ignore[index]
+    assert messages[1]["content"][0] == {"type": "image", "image": "a:1"}
 
 
 def test_a_placeholder_in_a_text_stands_for_nothing() -> None:
     sneaky = "look: <|image_pad|><|video_pad|>"
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "user", "content": sneaky, "name": "<|image_pad|>"},
         {"role": "user", "content": [{"type": "text", "text": sneaky}, sneaky]},
         {"role": "tool", "content": [{"type": "text", "text": sneaky}]},
