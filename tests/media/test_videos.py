@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
+from transformers.video_utils import read_video_pyav
 
 from hookline.errors import RequestError
 from hookline.interfaces.multimodal import ClipInfo
@@ -38,6 +42,36 @@ def test_chosen_frames_come_bit_by_bit(form: str) -> None:
     assert (clip.num_frames, clip.height, clip.width) == (7, 48, 64)
     assert clip.fps == pytest.approx(5)
     assert video.info == clip
+
+
+@pytest.mark.parametrize("form", ["mp4", "avi"])
+def test_frames_are_those_that_transformers_reads(tmp_path: Path, form: str) -> None:
+    file = tmp_path / f"clip.{form}"
+    file.write_bytes(_lossy(form))
+    indices = [0, 2, 3, 6]
+    seen: list[ClipInfo] = []
+
+    def sample(clip: ClipInfo) -> Sequence[int]:
+        seen.append(clip)
+        return indices
+
+    expected, metadata = read_video_pyav(str(file), lambda metadata: np.array(indices))
+    video = decode_video(file.read_bytes(), sample, LIMITS)
+    np.testing.assert_array_equal(video.frames, expected)
+    (clip,) = seen
+    assert (clip.num_frames, clip.fps) == (metadata.total_num_frames, metadata.fps)
+    assert (clip.height, clip.width) == (metadata.height, metadata.width)
+
+
+def _lossy(form: str) -> bytes:
+    file = io.BytesIO()
+    with av.open(file, "w", format=form) as container:
+        stream: Any = container.add_stream("mpeg4", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for frame in FRAMES:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return file.getvalue()
 
 
 def test_a_container_that_does_not_count_is_counted() -> None:
@@ -85,10 +119,6 @@ def test_a_file_that_is_cut_off_in_its_frames() -> None:
 
 
 def test_a_sound_has_no_frames(tmp_path: Any) -> None:
-    import io
-
-    import av
-
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)

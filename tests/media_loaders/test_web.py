@@ -123,6 +123,18 @@ async def test_a_host_that_hangs(site: Site) -> None:
     assert site.hangs.is_set()
 
 
+async def test_many_slow_hosts_hold_nobody_back(site: Site) -> None:
+    loader = HttpLoader(MediaLoaderEnv(config=MultimodalConfig(allow_private_media_hosts=True), options=MediaOptions()))
+    slow = [asyncio.create_task(loader.fetch(site.url("/hangs"), LIMITS)) for _ in range(40)]
+    while len(site.seen) < 40:
+        await asyncio.sleep(0.01)
+    assert await loader.fetch(site.put("/quick"), LIMITS) == b"picture"
+    for task in slow:
+        task.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
+    await loader.close()
+
+
 async def test_a_host_that_does_not_listen() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

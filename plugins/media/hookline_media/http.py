@@ -27,6 +27,8 @@ class HttpLoader(MediaLoader):
         self._hosts = frozenset(host.lower() for host in env.config.allowed_media_hosts)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=_ssl_context(env.options.ca_file),
+            # How many media are fetched at once is the caller's affair (media_fetches).
+            max_connections=None,
             max_keepalive_connections=_KEEP_ALIVE,
             keepalive_expiry=10.0,
             network_backend=CheckedNetwork(allow_private=env.config.allow_private_media_hosts),
