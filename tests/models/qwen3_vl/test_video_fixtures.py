@@ -27,8 +27,6 @@ def test_patches_are_those_of_the_processor(case: ClipCase, cap: str) -> None:
         cap_pixels_per_frame=cap == "capped",
         max_video_tokens=MAX_VIDEO_TOKENS,
     )
-    if not FIXTURES.exists():
-        pytest.skip("no fixtures yet: make_video_fixtures.py needs torchvision")
     with np.load(FIXTURES / f"video_{cap}.npz") as expected:
         indices = sample_indices(case.shape[0], case.fps, settings)
         assert indices == expected[f"{case.name}.indices"].tolist()
