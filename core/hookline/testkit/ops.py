@@ -188,11 +188,15 @@ class OpSetSuite(OfferSuite[OpSetSpec]):
         function = self._deterministic_ops(dtype).get(op)
         if function is None:
             pytest.skip(f"the set has no {op} for deterministic engines")
+        places = ROW_ARGUMENTS.get(op, ())
+        is_other = function is not self.ops(dtype).get(op)
+        if not places and not is_other:
+            pytest.skip(f"{op} is the same one, and is not tried row by row")
         for case in OP_CASES[op]:
             arguments = self.arguments(op, case, dtype)
             whole = self.run(op, function, _copies(arguments))
-            self.compare(op, whole, arguments)
-            places = ROW_ARGUMENTS.get(op, ())
+            if is_other:
+                self.compare(op, whole, arguments)
             num_rows = arguments[0].shape[0] if places else 0
             for start, count in ((0, 1), (num_rows - 1, 1), (num_rows // 2, 2)):
                 if not 0 <= start < num_rows:
