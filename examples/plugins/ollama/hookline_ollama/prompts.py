@@ -35,8 +35,6 @@ async def chat_answer(serving: Serving, body: ChatBody) -> RunAnswer:
 async def generate_answer(serving: Serving, body: GenerateBody) -> RunAnswer:
     """Check and render a prompt. Raises ``RequestError`` for anything that is wrong with the request."""
     name = served_name(serving, body.model)
-    if body.images:
-        raise _no_images("images")
     for field, remedy in (
         ("suffix", "put it into the prompt in the model's own format, with raw"),
         ("template", "render the prompt yourself, with raw"),
@@ -46,9 +44,11 @@ async def generate_answer(serving: Serving, body: GenerateBody) -> RunAnswer:
             raise RequestError(f"{field} is not supported here; {remedy}", param=field)
     template_kwargs = _thinking(serving, body)
     if body.raw:
+        if body.images:
+            raise RequestError("images do not go with raw; send them to /api/chat", param="images")
         return _answer(serving, body, name, body.prompt, _generate_shape)
     system = [{"role": "system", "content": body.system}] if body.system else []
-    messages = [*system, {"role": "user", "content": body.prompt}]
+    messages = [*system, {"role": "user", "content": _content(body.prompt, body.images, "images")}]
     try:
         rendered = await serving.render_chat(messages, template_kwargs=template_kwargs)
     except RequestError as exc:
@@ -81,6 +81,7 @@ def _answer(
     request = GenerateRequest(
         prompt=None if is_chat else rendered.prompt,
         input_ids=rendered.input_ids if is_chat else None,
+        media=rendered.media,
         sampling_params=params,
         stream=body.is_streamed,
         model=name,
@@ -111,9 +112,9 @@ def _generate_shape(piece: Piece) -> dict[str, Any]:
 
 def _message(message: Mapping[str, Any], index: int) -> dict[str, Any]:
     """A message as chat templates know it: Ollama's, but for the names around tools."""
-    if message.get("images"):
-        raise _no_images(f"messages[{index}].images")
     renamed = {key: value for key, value in message.items() if key not in ("images", "tool_name")}
+    if message.get("images"):
+        renamed["content"] = _content(message.get("content") or "", message["images"], f"messages[{index}].images")
     if message.get("role") == "tool" and "tool_name" in message:
         renamed["name"] = message["tool_name"]
     if isinstance(calls := message.get("tool_calls"), list):
@@ -157,5 +158,14 @@ def _logprobs(body: RunBody) -> LogprobRequest | None:
     return LogprobRequest(top=top) if body.logprobs else None
 
 
-def _no_images(field: str) -> RequestError:
-    return RequestError(f"{field}: this server takes text only; leave images out", param=field)
+def _content(text: str, images: Any, field: str) -> Any:
+    """A text, behind its pictures where there are any: files in base64, as Ollama has them."""
+    if not images:
+        return text
+    if not isinstance(images, list):
+        raise RequestError(f"{field} must be a list of pictures in base64", param=field.partition("[")[0])
+    pictures = [
+        {"type": "image", "image": f"data:;base64,{image}", "place": f"{field}[{number}]"}
+        for number, image in enumerate(images)
+    ]
+    return [*pictures, {"type": "text", "text": text}]

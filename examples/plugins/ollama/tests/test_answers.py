@@ -260,7 +260,25 @@ def test_what_cannot_be_done_is_refused_with_a_way_out() -> None:
     for body in ({"images": image}, {"suffix": "x"}, {"template": "{{ .Prompt }}"}, {"context": [1, 2]}):
         assert next(iter(body)) in refused(fake(), "/api/generate", prompt="Hi", **body)
     message = refused(fake(), "/api/chat", messages=[{"role": "user", "content": "Hi", "images": image}])
-    assert message == "messages[0].images: this server takes text only; leave images out"
+    assert message == (
+        "messages[0].images[0] is of type 'image', but this server takes text only; send parts of type 'text'"
+    )
+
+
+def test_pictures_go_before_their_text() -> None:
+    serving = fake(placeholders={"image": "<image>"})
+    picture = {"role": "user", "content": "What?", "images": ["aGVsbG8=", "eA=="]}
+    ask(serving, "/api/chat", {"model": MODEL, "messages": [picture]})
+    ask(serving, "/api/generate", {"model": MODEL, "prompt": "What?", "images": ["aGVsbG8="]})
+    chat, generate = serving.requests
+    assert [(one.source, one.where) for one in chat.media] == [
+        ("data:;base64,aGVsbG8=", "messages[0].images[0]"),
+        ("data:;base64,eA==", "messages[0].images[1]"),
+    ]
+    assert [one.where for one in generate.media] == ["images[0]"]
+    assert "not go with raw" in refused(
+        fake(placeholders={"image": "<image>"}), "/api/generate", prompt="x", raw=True, images=["eA=="]
+    )
 
 
 # --- models ---
