@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hookline.config.resolve import resolve_engine
@@ -28,26 +30,54 @@ class VisionEngine:
         self.stats: dict[str, RequestStats] = {}
         self.finishes: dict[str, Any] = {}
 
-    def generate(self, prompts: list[VisionPrompt], num_tokens: int, **params: Any) -> list[list[int]]:
-        """Greedy output of all prompts, computed together."""
-        rids = [f"r{next(self._numbers)}" for _ in prompts]
-        params = {"temperature": 0.0, "max_new_tokens": num_tokens, "min_new_tokens": num_tokens, **params}
-        self._core.submit(
-            [
-                TokenizedRequest(
-                    rid=rid,
-                    input_ids=prompt.input_ids,
-                    multimodal=prompt.inputs if prompt.inputs.items else None,
-                    sampling_params=SamplingParams(**params),
-                )
-                for rid, prompt in zip(rids, prompts, strict=True)
-            ]
-        )
+    def generate(
+        self,
+        prompts: Sequence[VisionPrompt],
+        num_tokens: int,
+        *,
+        abort: Mapping[int, int] = MappingProxyType({}),
+        **params: Any,
+    ) -> list[list[int]]:
+        """Greedy output of all prompts, computed together; ``abort``: index of a prompt -> steps until its end."""
+        rids = [self._submit(prompt, num_tokens, **params) for prompt in prompts]
         output: dict[str, list[int]] = {rid: [] for rid in rids}
-        while self._core.num_live:
+        for step in itertools.count():
+            self._core.abort([rids[index] for index, end in abort.items() if end == step])
+            if not self._core.num_live:
+                break
             for chunk in self._core.step():
                 self._take(chunk, output)
         return [output[rid] for rid in rids]
+
+    def watch(self, prompt: VisionPrompt, num_tokens: int, *, joined_by: Sequence[VisionPrompt]) -> Iterator[int]:
+        """Begin a stream, then send others; gives the tokens of the stream that each step brought."""
+        rid = self._submit(prompt, num_tokens, stream=True)
+        output: dict[str, list[int]] = {rid: []}
+        while not output[rid]:
+            for chunk in self._core.step():
+                self._take(chunk, output)
+        for other in joined_by:
+            output[self._submit(other, 2)] = []
+        while rid not in self.finishes:
+            before = len(output[rid])
+            for chunk in self._core.step():
+                self._take(chunk, output)
+            yield len(output[rid]) - before
+        while self._core.num_live:
+            self._core.step()
+
+    def _submit(self, prompt: VisionPrompt, num_tokens: int, *, stream: bool = False, **params: Any) -> str:
+        rid = f"r{next(self._numbers)}"
+        params = {"temperature": 0.0, "max_new_tokens": num_tokens, "min_new_tokens": num_tokens, **params}
+        request = TokenizedRequest(
+            rid=rid,
+            input_ids=prompt.input_ids,
+            multimodal=prompt.inputs if prompt.inputs.items else None,
+            sampling_params=SamplingParams(**params),
+            stream=stream,
+        )
+        self._core.submit([request])
+        return rid
 
     @property
     def state(self) -> dict[str, Any]:

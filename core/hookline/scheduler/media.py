@@ -70,6 +70,8 @@ class MediaHost:
         self._counters = counters
         self._patch_budget = patch_budget
         self._queue: deque[_Queued] = deque()
+        #: Whether those that decode got a token since the encoder's last portion.
+        self._has_decoded = True
 
     # --- requests come and go ---
 
@@ -148,7 +150,12 @@ class MediaHost:
     # --- the encoder ---
 
     def encode_some(self) -> bool:
-        """Hand the encoder its work for this turn; returns whether there was any."""
+        """Hand the encoder its work for this turn; returns whether there was any.
+
+        Between two portions those that decode get a token, also when prompts are there to be computed.
+        """
+        if not self._has_decoded and len(self._roster.running):
+            return False
         budget = self._patch_budget
         batch: list[EncoderItem] = []
         while self._queue:
@@ -172,6 +179,8 @@ class MediaHost:
                 queued.is_open = True
             self._queue.popleft()
         self._send(batch)
+        if batch:
+            self._has_decoded = False
         return bool(batch)
 
     def before(self, planned: Pass) -> list[MediaRun]:
@@ -202,6 +211,7 @@ class MediaHost:
 
     def after(self, planned: Pass) -> None:
         """A pass was launched: requests whose prompts are computed need their rows no longer."""
+        self._has_decoded |= planned.num_extends < len(planned.batch)
         for req in planned.batch.reqs[: planned.num_extends]:
             if req.media is not None and not req.num_pending_prefill:
                 self._unpin(req.media)
