@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hookline.bench.big_vocabulary import save_tokenizer
 from hookline.config.sources import LoadedConfig, Origin
 
 _QWEN3: Mapping[str, Any] = {
@@ -71,10 +72,10 @@ MODEL_SHAPES: Mapping[str, Mapping[str, Any]] = {
 
 
 @contextmanager
-def with_shape(loaded: LoadedConfig, shape: str | None) -> Iterator[LoadedConfig]:
+def with_shape(loaded: LoadedConfig, shape: str | None, *, has_tokenizer: bool = False) -> Iterator[LoadedConfig]:
     """``loaded`` with the model replaced by a shape, while the ``with`` block lasts; unchanged without a shape.
 
-    The weights are made up (``model.load_format`` dummy) and there is no tokenizer.
+    The weights are made up (``model.load_format`` dummy), and so is the tokenizer, if there is to be one.
     """
     if shape is None:
         yield loaded
@@ -84,7 +85,9 @@ def with_shape(loaded: LoadedConfig, shape: str | None) -> Iterator[LoadedConfig
         directory = Path(parent) / shape
         directory.mkdir()
         (directory / "config.json").write_text(json.dumps(MODEL_SHAPES[shape]))
-        values = {"model": str(directory), "load_format": "dummy", "skip_tokenizer_init": True}
+        if has_tokenizer:
+            save_tokenizer(directory, MODEL_SHAPES[shape]["bos_token_id"])
+        values = {"model": str(directory), "load_format": "dummy", "skip_tokenizer_init": not has_tokenizer}
         model = loaded.config.model.model_copy(update=values)
         origin = Origin(kind="flag", text=f"--shape {shape}")
         yield LoadedConfig(

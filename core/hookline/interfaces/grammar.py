@@ -36,6 +36,9 @@ class GrammarBackendSpec(Spec):
     )
 
     kinds: frozenset[str] = frozenset()
+    #: Those of ``kinds`` that it compiles at once, whatever the size of the vocabulary. With
+    #: ``grammar.grammar_backend`` "auto" it is asked for these before backends of a higher priority.
+    quick_kinds: frozenset[str] = frozenset()
 
 
 class UnsupportedGrammarError(RequestError):
@@ -111,9 +114,9 @@ class GrammarMatcher(ABC):
 
 
 class GrammarBackend(ABC):
-    """Compiles grammars. Made in a process of its own, of which every ``compile`` gets a fork: it may be killed
-    there, and nothing that it leaves behind is seen again. No thread may run once the backend is made. Made in the
-    scheduler process too, where ``unpack`` is called from worker threads.
+    """Compiles grammars. Made in a process of its own, whose forks ``compile``: one after the other, as long as they
+    compile or raise ``RequestError``, and killed where they take too much. No thread may run once the backend is made.
+    Made in the scheduler process too, where ``unpack`` is called from worker threads.
 
     ``source`` is the grammar's text. Of the kind "json_object" it is the schema ``{"type": "object"}``, of "choice"
     a JSON array of texts, none of them empty.

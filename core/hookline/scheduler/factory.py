@@ -225,7 +225,11 @@ def _grammar_gates(
         return GrammarGates(None, missing="a tokenizer (skip_tokenizer_init)")
     section = config.grammar
     # The vocabulary is read for the first constrained request; but a backend that does not load stops the start.
-    chain = BackendChain(backend_links(plan.plugins, specs, tokenizer, vocab_size, end_token_ids))
+    # Named in the configuration, they are asked in the order in which they are named.
+    quick_first = any(path == "grammar.grammar_backend" for path, _, _ in plan.resolved)
+    chain = BackendChain(
+        backend_links(plan.plugins, specs, tokenizer, vocab_size, end_token_ids, quick_first=quick_first)
+    )
     maker: GrammarMaker = LocalMaker(chain)
     if section.grammar_workers:
         setup = HostSetup(
@@ -233,6 +237,7 @@ def _grammar_gates(
             tokenizer_path=plan.tokenizer_path,
             vocab_size=vocab_size,
             end_token_ids=end_token_ids,
+            quick_first=quick_first,
             timeout=section.grammar_timeout,
             max_bytes=section.grammar_memory_bytes,
         )

@@ -25,6 +25,8 @@ class BackendLink:
     name: str
     kinds: frozenset[str]
     make: Callable[[], GrammarBackend]
+    #: Kinds for which it is asked before those that stand before it.
+    first_for: frozenset[str] = frozenset()
 
 
 class BackendChain:
@@ -70,7 +72,7 @@ class BackendChain:
         """The name of the backend that enforces the grammar, and the grammar. Raises ``RequestError``."""
         self.check_kind(kind)
         refusals: list[UnsupportedGrammarError] = []
-        for link in self._links:
+        for link in sorted(self._links, key=lambda link: kind not in link.first_for):
             if kind not in link.kinds or link.name not in self._made:
                 continue
             try:
@@ -105,8 +107,13 @@ def backend_links(
     tokenizer: Callable[[], Tokenizer],
     vocab_size: int,
     end_token_ids: tuple[int, ...],
+    *,
+    quick_first: bool = False,
 ) -> list[BackendLink]:
-    """The links of the chosen backends. ``PluginError`` if one does not load."""
+    """The links of the chosen backends. ``PluginError`` if one does not load.
+
+    ``quick_first``: a backend goes before the others for the kinds that it compiles at once.
+    """
 
     def link(spec: ChosenSpec) -> BackendLink:
         target = plugins.load(spec)
@@ -125,6 +132,8 @@ def backend_links(
                 raise RuntimeError(f"{where} cannot be made: {type(error).__name__}: {error}") from error
             return backend
 
-        return BackendLink(name=spec.name, kinds=frozenset(spec.details.get("kinds", ())), make=make)
+        quick = spec.details.get("quick_kinds", ()) if quick_first else ()
+        kinds = frozenset(spec.details.get("kinds", ()))
+        return BackendLink(name=spec.name, kinds=kinds, make=make, first_for=frozenset(quick))
 
     return [link(spec) for spec in specs]

@@ -30,6 +30,7 @@ def hookline_grammar_backends() -> list[GrammarBackendSpec]:
             name="llguidance",
             target="hookline_grammar.llguidance:LLGuidanceBackend",
             kinds=frozenset({"json_schema", "json_object", "regex", "ebnf", "choice", "structural_tag"}),
+            quick_kinds=frozenset({"json_schema", "json_object", "regex", "choice"}),
             requires=Requirements(packages=("llguidance>=1.9",)),
             features=frozenset({"rollback", "tag_formats"}),
             priority=5,

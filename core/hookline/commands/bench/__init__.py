@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from hookline.commands.bench.frontend import frontend
+from hookline.commands.bench.grammar import grammar
 from hookline.commands.bench.host import host
 from hookline.commands.bench.offline import offline
 from hookline.commands.bench.overhead import overhead
@@ -17,5 +18,5 @@ def bench() -> None:
     """Measure the engine, the server, and what lies between them."""
 
 
-for _command in (offline, serving, host, frontend, startup, overhead):
+for _command in (offline, serving, grammar, host, frontend, startup, overhead):
     bench.add_command(_command)

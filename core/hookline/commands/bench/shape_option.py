@@ -12,8 +12,13 @@ from hookline.bench.model_shapes import MODEL_SHAPES, with_shape
 from hookline.config.sources import LoadedConfig
 
 
-def shape_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Replaces the model of the configuration, the first argument, while the function runs."""
+def shape_option(function: Callable[..., Any] | None = None, *, with_tokenizer: bool = False) -> Callable[..., Any]:
+    """Replaces the model of the configuration, the first argument, while the function runs.
+
+    ``with_tokenizer``: the model has a made-up tokenizer of its size.
+    """
+    if function is None:
+        return functools.partial(shape_option, with_tokenizer=with_tokenizer)
 
     @functools.wraps(function)
     def with_model(loaded: LoadedConfig, *, shape: str | None, **values: Any) -> Any:
@@ -21,7 +26,7 @@ def shape_option(function: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError(
                 f"give either a model ('{loaded.config.model.model}', {loaded.origin_of('model.model')}) or --shape"
             )
-        with with_shape(loaded, shape) as shaped:
+        with with_shape(loaded, shape, has_tokenizer=with_tokenizer) as shaped:
             return function(shaped, **values)
 
     option = click.option(
