@@ -60,3 +60,21 @@ class TestBesideOtherParameters:
             assert len(output.token_ids) == 3
             assert set(output.token_ids[:2]) <= {7, 8, 9, 10}
             assert output.token_ids[2] == EOS
+
+
+def test_many_threads_fill_what_one_does(monkeypatch: pytest.MonkeyPatch, checkpoint: Path) -> None:
+    """A row that fails is its own request's error, in whichever thread it is."""
+    monkeypatch.setattr("hookline.scheduler.masks._LEAST_BITS", 0)
+    found = []
+    for num_threads in (1, 3):
+        monkeypatch.setattr("hookline.scheduler.factory._mask_threads", lambda count=num_threads: count)
+        harness = Harness(checkpoint, plugins=[FAKE_GRAMMAR], config={"grammar": {"grammar_workers": 0}})
+        for index in range(7):
+            source = "breaks:mask" if index == 4 else f"7|8|9 1{index} 30|31|32"
+            harness.add(f"r{index}", [5, index], 9, regex=source, min_new_tokens=index % 3)
+        outputs = harness.run(20_000)
+        assert outputs["r4"].finish is not None
+        assert outputs["r4"].finish.code == "grammar_failed"
+        found.append({rid: (output.token_ids, output.reason) for rid, output in outputs.items()})
+        harness.assert_idle()
+    assert found[0] == found[1]

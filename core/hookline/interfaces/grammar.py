@@ -84,7 +84,8 @@ class CompiledGrammar(ABC):
 
 
 class GrammarMatcher(ABC):
-    """The state of one request in its grammar. Used from the scheduler's thread only.
+    """The state of one request in its grammar. Used from one thread at a time, but masks of several requests are
+    filled in several threads side by side.
 
     A step (``accept_token`` or ``fill_bitmask``) that takes more than ``grammar.grammar_step_timeout`` of processor
     time ends the request. A ``RequestError`` ends it with that error, any other exception with status 500.

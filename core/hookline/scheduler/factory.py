@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
     from hookline.text.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
+
+#: Threads that fill masks, at most.
+_MAX_MASK_THREADS = 8
 
 #: Chunk size where resolution left it to the scheduler.
 _DEFAULT_CHUNK = 2048
@@ -110,7 +114,7 @@ def build_scheduler(
     recovery = Recovery(roster, ledger, execution, finisher)
     jumps = _jump_forward(config, tokenizer, execution, stops)
     results = Results(roster, media, finisher, stops, outbox, counters, recovery, jumps)
-    masks = MaskFiller(info.vocab_size, roster, finisher)
+    masks = MaskFiller(info.vocab_size, roster, finisher, num_threads=_mask_threads())
     pipeline = Pipeline(worker, ledger, execution, media, masks, results, stats, batch_scheduler.on_result)
     control = Control(
         worker, roster, waits, ledger, intake, execution, adapters, media, gates.compiler, pipeline, stats, outbox
@@ -140,6 +144,11 @@ def build_scheduler(
         check=LedgerCheck(roster, waits, ledger, counters) if config.observability.check_ledger else None,
         overlap=not config.execution.disable_overlap_schedule,
     )
+
+
+def _mask_threads() -> int:
+    """One is left to whatever launches the device's work."""
+    return max(1, min(_MAX_MASK_THREADS, len(os.sched_getaffinity(0)) - 1))
 
 
 def _jump_forward(
