@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from hookline.errors import RequestError
-from hookline.interfaces.grammar import GrammarBackendSpec
-from hookline.plugins.plan import PluginPlan
-from hookline.plugins.resolve import choose
-from hookline.scheduler.grammar_chain import BackendChain, backend_links
-from hookline.scheduler.grammar_host import HostSetup
 from hookline.scheduler.grammar_makers import HostedMaker
-from hookline.testkit.offer_suite import installed
-from hookline.testkit.tokenizers import byte_level_bpe
-from hookline.text.tokenizer import load_tokenizer
 
 _DEEP = '{"type": "array", "items": '
 SOURCES = [
@@ -38,23 +28,34 @@ SOURCES = [
     ("ebnf", 'root ::= "a" root{1,100000}'),
     ("choice", json.dumps([f"choice {number}" for number in range(20_000)])),
     ("structural_tag", '{"structures": [], "triggers": [""]}'),
+    ("regex", "(x+x+)+y"),
+    ("regex", "((((.*)*)*)*)*"),
+    ("regex", "|".join(f"(a{{{number}}}b)" for number in range(2_000))),
+    ("regex", "[" + "".join(chr(0x4E00 + 2 * number) for number in range(5_000)) + "]{1,50}"),
+    ("json_schema", json.dumps({"$defs": {"n": {"anyOf": [{"$ref": "#/$defs/n"}] * 50}}, "$ref": "#/$defs/n"})),
+    ("json_schema", json.dumps({"properties": {f"p{number}": {} for number in range(3_000)}, "type": "object"})),
+    ("json_schema", json.dumps({"allOf": [{"anyOf": [{"minimum": n}, {"maximum": -n}]} for n in range(40)]})),
+    ("json_schema", json.dumps({"type": "object", "minProperties": 500, "additionalProperties": {"type": "null"}})),
+    ("json_schema", '{"$ref": "#/' + "$defs/a/" * 5_000 + '"}'),
+    ("json_schema", '{"enum": []}'),
+    ("json_schema", "false"),
+    ("ebnf", 'root ::= root "a" | "b"'),
+    ("ebnf", 'root ::= a\na ::= b | ""\nb ::= a a a'),
+    ("ebnf", 'root ::= "a" root'),
+    ("ebnf", 'root ::= "a" nothing\nnothing ::= nothing "b"'),
+    ("ebnf", "root ::= " + " | ".join(f'"{number} " root' for number in range(3_000))),
+    ("ebnf", "\n".join(["root ::= r0", *(f"r{n} ::= r{n + 1} r{n + 1}" for n in range(60)), 'r60 ::= "a"'])),
+    ("ebnf", 'root ::= Token("<none>")'),
+    ("ebnf", 'root ::= Token("' * 2_000),
+    ("choice", json.dumps(["a" * number for number in range(1, 400)])),
+    (
+        "structural_tag",
+        json.dumps({"structures": [{"begin": f"<{n}>", "end": ""} for n in range(800)], "triggers": ["<"]}),
+    ),
+    ("structural_tag", '{"format": ' + '{"type": "star", "content": ' * 60 + '{"type": "any_text"}' + "}" * 61),
+    ("structural_tag", '{"format": {"type": "tag", "begin": "<|im_end|>", "content": 5, "end": []}}'),
+    ("structural_tag", '{"type": "structural_tag", "format": {"type": "sequence", "elements": []}}'),
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def maker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostedMaker]:
-    path = byte_level_bpe(Path(tmp_path_factory.mktemp("tokenizer")))
-    specs = [choose(offer) for offer in installed().offers(GrammarBackendSpec)]
-    plan = PluginPlan(chosen=specs, source_paths=installed().source_paths)
-    tokenizer = load_tokenizer(path)
-    size, ends = tokenizer.vocab_size, (tokenizer.eos_token_id or 0,)
-    setup = HostSetup(
-        plugins=plan, tokenizer_path=str(path), vocab_size=size, end_token_ids=ends, timeout=1.5, max_bytes=1 << 28
-    )
-    maker = HostedMaker(BackendChain(backend_links(plan, specs, lambda: tokenizer, size, ends)), setup)
-    maker.prepare()
-    yield maker
-    maker.close()
 
 
 @pytest.mark.parametrize(("kind", "source"), SOURCES, ids=[f"{kind}-{source[:12]!a}" for kind, source in SOURCES])

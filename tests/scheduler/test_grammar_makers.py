@@ -175,6 +175,17 @@ def test_a_host_that_was_killed_is_replaced(checkpoint: Path) -> None:
     maker.close()
 
 
+def test_a_host_that_was_killed_is_replaced_before_anybody_asks(checkpoint: Path) -> None:
+    maker = make_maker(checkpoint, HOSTILE_GRAMMAR)
+    maker.prepare()
+    before = maker.host_pid
+    assert before is not None
+    os.kill(before, signal.SIGKILL)
+    wait(lambda: maker.host_pid not in (before, None))
+    assert source_of(make(maker, "7 8")) == "7 8"
+    maker.close()
+
+
 def test_the_host_and_its_forks_end_with_the_last_reference(checkpoint: Path) -> None:
     maker = make_maker(checkpoint, HOSTILE_GRAMMAR)
     maker.prepare()

@@ -194,9 +194,13 @@ class GrammarHost:
     def _take_idle(self, ready: dict[int, int]) -> None:
         """Forks that say they are done."""
         for fork in self._forks.values():
-            if ready.get(fork.channel.fileno(), 0) & select.POLLIN and fork.channel.recv(1):
-                fork.finish_job()
-                fork.is_idle = True
+            if not ready.get(fork.channel.fileno(), 0) & select.POLLIN:
+                continue
+            # One that has ended since gives nothing, or an error; it is reaped next time.
+            with contextlib.suppress(ConnectionResetError):
+                if fork.channel.recv(1):
+                    fork.finish_job()
+                    fork.is_idle = True
 
     def _kill_abandoned(self, ready: dict[int, int]) -> None:
         for pid, fork in self._forks.items():

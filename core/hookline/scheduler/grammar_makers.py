@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -37,6 +38,8 @@ _START_SECONDS = 180.0
 _END_SECONDS = 2.0
 #: Seconds that a host's end may take to show, after that of a socket.
 _NOTICE_SECONDS = 0.2
+#: Seconds between two looks at whether the host lives.
+_WATCH_SECONDS = 0.5
 #: Bytes of an answer besides the packed grammar.
 _FRAME_BYTES = 1 << 16
 #: One thread at most in the host, and no device: its forks must be whole, and small.
@@ -102,6 +105,11 @@ class HostedMaker(GrammarMaker):
         self._is_closed = False
 
     @property
+    def is_closed(self) -> bool:
+        """Whether nothing is made any more."""
+        return self._is_closed
+
+    @property
     def host_pid(self) -> int | None:
         """Process id of the host, once there is one."""
         return None if self._host is None else self._host.pid
@@ -118,6 +126,9 @@ class HostedMaker(GrammarMaker):
             self._chain.prepare()
             host.await_ready(self._start_seconds)
             self._host = host
+            # Should it be killed, the next request must not wait for another one to read the vocabulary.
+            watched = (weakref.ref(self), weakref.ref(host))
+            threading.Thread(target=_watch, args=watched, name="grammar-host-watch", daemon=True).start()
 
     def make(self, kind: str, source: str, on_start: OnStart) -> CompiledGrammar:
         answer = self._ask(kind, source, on_start)
@@ -144,7 +155,6 @@ class HostedMaker(GrammarMaker):
             if answer is not None:
                 return answer
             self.prepare()
-            log.warning("the process that compiles grammars had ended; another was started")
         raise RequestError(
             f"{kind} could not be compiled: the compiling process ended", code="internal_error", status_code=500
         )
@@ -231,6 +241,24 @@ class _Host:
     def close(self) -> None:
         """End the process and its forks."""
         self._end()
+
+
+def _watch(maker_of: weakref.ref[HostedMaker], host_of: weakref.ref[_Host]) -> None:
+    """Have another host started once this one has ended by itself. Keeps neither alive."""
+    while True:
+        time.sleep(_WATCH_SECONDS)
+        host, maker = host_of(), maker_of()
+        if host is None or maker is None or maker.is_closed:
+            return
+        if not host.is_alive:
+            log.warning("the process that compiles grammars has ended; another is started")
+            try:
+                maker.prepare()
+            except RequestError as error:
+                # The next request tries again, and is told.
+                log.warning("%s", error)
+            return
+        del host, maker
 
 
 def _hang_up(sock: socket.socket) -> None:

@@ -206,7 +206,13 @@ class XGrammarMatcher(GrammarMatcher):
         self._matcher.rollback(num_tokens)
 
     def forced_text(self) -> bytes:
-        return b"" if self.is_terminated else str(self._matcher.find_jump_forward_string()).encode()
+        if self.is_terminated:
+            return b""
+        try:
+            return str(self._matcher.find_jump_forward_string()).encode()
+        except UnicodeDecodeError:
+            # The library gives text alone, and this one goes on in the middle of a character.
+            return b""
 
     @property
     def is_terminated(self) -> bool:
