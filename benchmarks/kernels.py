@@ -292,7 +292,7 @@ def attention_case(found: Registered, name: str, shape: tuple[int, int, int], he
     num_bytes = slots * heads[1] * 128 * 2 * 2
 
     def ours(q: Tensor, pool: Any) -> Tensor:
-        out: Tensor = backend.forward(q, q, q, layer, pool, plan)
+        out: Tensor = backend.forward(q, *pool.new, layer, pool, plan)
         return out
 
     def dense(q: Tensor, pool: Any, kind: torch.dtype = DTYPE) -> Tensor:
@@ -305,7 +305,7 @@ def attention_case(found: Registered, name: str, shape: tuple[int, int, int], he
     return Case(
         name=f"attention {batch}x{context}, {new} new, {heads[0]}/{heads[1]} {name}",
         sets=[
-            (randn(batch * new, heads[0], 128), Pool(slots + page_size, heads[1]))
+            (randn(batch * new, heads[0], 128), Pool(slots + page_size, heads[1], geometry.out_cache_loc))
             for _ in range(min(4, copies(num_bytes)))
         ],
         ours=ours,
@@ -316,10 +316,11 @@ def attention_case(found: Registered, name: str, shape: tuple[int, int, int], he
 
 
 class Pool:
-    """One layer's keys and values."""
+    """One layer's keys and values; those of the slots ``new`` are also at hand in order, as a projection leaves them."""
 
-    def __init__(self, num_slots: int, kv_heads: int) -> None:
+    def __init__(self, num_slots: int, kv_heads: int, new: Tensor) -> None:
         self._k, self._v = randn(num_slots, kv_heads, 128), randn(num_slots, kv_heads, 128)
+        self.new = self._k[new], self._v[new]
 
     def planes(self, layer_id: int) -> tuple[Tensor, Tensor]:
         return self._k, self._v

@@ -140,7 +140,8 @@ def attention(candidate: Candidate, small: bool) -> tuple[Any, list[tuple[Any, .
     plan = runs.plan(geometry)
     runs.prepare(plan, geometry)
     num_bytes = int(lens.sum()) * kv_heads * 128 * 4
-    pools = [Pool(batch * widest + 1, kv_heads) for _ in range(1 if small else min(3, copies(num_bytes)))]
+    nothing = torch.empty(0, dtype=torch.int64, device=DEVICE)
+    pools = [Pool(batch * widest + 1, kv_heads, nothing) for _ in range(1 if small else min(3, copies(num_bytes)))]
     qkv = randn(batch * new, heads + 2 * kv_heads, 128)
     q, k, v = qkv[:, :heads], qkv[:, heads : heads + kv_heads], qkv[:, heads + kv_heads :]
     pairs = batch * (new * (context - new) + new * (new + 1) // 2)

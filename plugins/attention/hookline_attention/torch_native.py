@@ -10,11 +10,13 @@ K key-value heads, G query heads per key-value head, D head dimension.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from hookline.batch.forward_batch import AttentionGeometry, MaskKind
@@ -55,12 +57,22 @@ class _Plan:
     groups: dict[int | None, list[_Group]] = field(default_factory=dict)
 
 
+def _attend_exactly(*args: Any, **kwargs: Any) -> Tensor:
+    """torch's attention made of products: its fused kernels for GPUs want masks at addresses that views of a mask do
+    not have."""
+    with sdpa_kernel(SDPBackend.MATH):
+        return scaled_dot_product_attention(*args, **kwargs)
+
+
 class TorchNativeAttention(AttentionBackend):
     """See the module's docstring."""
 
     def __init__(self, env: AttentionEnv) -> None:
         super().__init__(env)
         self._masks = CausalMasks(env.dtype, env.device, env.max_context_len)
+        self._attend: Callable[..., Tensor] = (
+            scaled_dot_product_attention if env.device.type == "cpu" else _attend_exactly
+        )
         self._keys = GatherBuffer(env.device)
         self._values = GatherBuffer(env.device)
         self._group_limit = CPU_GROUP_LIMIT if env.device.type == "cpu" else DEVICE_GROUP_LIMIT
@@ -234,14 +246,12 @@ class TorchNativeAttention(AttentionBackend):
         if q_len == 1:
             # The query heads of a key-value head take the place of queries: keys are read once for all.
             q_BKGD = q_RND.reshape(batch, num_kv, -1, layer.head_dim)
-            out = scaled_dot_product_attention(q_BKGD, k_BKLD, v_BKLD, attn_mask=group.mask, scale=layer.scale)
+            out = self._attend(q_BKGD, k_BKLD, v_BKLD, attn_mask=group.mask, scale=layer.scale)
             return out.reshape(batch, layer.num_q_heads, layer.v_head_dim)
         q_BNQD = q_RND.view(batch, q_len, layer.num_q_heads, layer.head_dim).transpose(1, 2)
         is_grouped = layer.num_q_heads != num_kv
         if batch > 1 or kind is MaskKind.FULL:
-            out = scaled_dot_product_attention(
-                q_BNQD, k_BKLD, v_BKLD, attn_mask=group.mask, scale=layer.scale, enable_gqa=is_grouped
-            )
+            out = self._attend(q_BNQD, k_BKLD, v_BKLD, attn_mask=group.mask, scale=layer.scale, enable_gqa=is_grouped)
             return out.transpose(1, 2).reshape(-1, layer.num_q_heads, layer.v_head_dim)
         return self._in_blocks(q_BNQD, k_BKLD, v_BKLD, layer, window)
 
@@ -256,7 +266,7 @@ class TorchNativeAttention(AttentionBackend):
             end = min(start + QUERY_BLOCK, q_len)
             last_key = kv_len - q_len + end
             first_key = 0 if window is None else max(0, last_key - (end - start) - window + 1)
-            out = scaled_dot_product_attention(
+            out = self._attend(
                 q_1NQD[:, :, start:end],
                 k_1KLD[:, :, first_key:last_key],
                 v_1KLD[:, :, first_key:last_key],
@@ -283,7 +293,7 @@ class TorchNativeAttention(AttentionBackend):
             last_key = kv_len if kind is MaskKind.FULL else kv_len - q_len + index + 1
             first_key = 0 if window is None else max(0, last_key - window)
             # Fresh copies: the product must not depend on where the keys start in memory.
-            out = scaled_dot_product_attention(
+            out = self._attend(
                 q_QND[index].reshape(1, layer.num_kv_heads, -1, layer.head_dim),
                 k_1KLD[:, :, first_key:last_key].clone(memory_format=torch.contiguous_format),
                 v_1KLD[:, :, first_key:last_key].clone(memory_format=torch.contiguous_format),

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from hookline_kernels.early_launch import early_launch
 from hookline_kernels.triton_dense.dense_kernels import matvec_kernel
-from hookline_kernels.triton_dense.tiles import FEW_TOKENS, matvec_tile
+from hookline_kernels.triton_dense.tiles import few_tokens, matvec_tile
 from hookline_kernels.triton_ops.rows import fused_add_rms_norm, rms_norm, silu_and_mul
 
 
@@ -59,7 +59,7 @@ def _add_norm(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) ->
 
 
 def _is_few(x: Tensor, weight: Tensor) -> bool:
-    return x.dim() == 2 and 0 < x.shape[0] <= FEW_TOKENS and weight.is_contiguous()
+    return x.dim() == 2 and 0 < x.shape[0] <= few_tokens(x.shape[1], weight.shape[0]) and weight.is_contiguous()
 
 
 def _matvec(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Tokens up to which a product is bound by reading its weight so clearly that the matrix units do not help.
+#: Tokens at most for which any product runs as matrix-vector products.
 FEW_TOKENS = 4
 _MANY_OUTPUTS = 4096
 _HEAD_OUTPUTS = 32768
+#: Elements of a weight that each multiprocessor's cache holds a good part of.
+_SMALL_WEIGHT = 9 << 19
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +19,17 @@ class MatvecTile:
     outputs: int
     inputs: int
     num_warps: int
+
+
+def few_tokens(inputs: int, outputs: int) -> int:
+    """Tokens up to which matrix-vector products win over matrix units: more where the weight is small.
+
+    Measured on an H200 against cuBLAS with the separate norm (docs/performance.md).
+    """
+    elements = inputs * outputs
+    if elements <= _SMALL_WEIGHT:
+        return FEW_TOKENS
+    return 2 if elements <= 2 * _SMALL_WEIGHT else 1
 
 
 def matvec_tile(inputs: int, outputs: int, is_gated: bool) -> MatvecTile:
