@@ -316,7 +316,7 @@ def attention_case(found: Registered, name: str, shape: tuple[int, int, int], he
 
 
 class Pool:
-    """One layer's keys and values; those of the slots ``new`` are also at hand in order, as a projection leaves them."""
+    """One layer's keys and values; those of the slots ``new`` are at hand in order too, as a projection leaves them."""
 
     def __init__(self, num_slots: int, kv_heads: int, new: Tensor) -> None:
         self._k, self._v = randn(num_slots, kv_heads, 128), randn(num_slots, kv_heads, 128)
