@@ -7,7 +7,9 @@ frames of videos by this: each as the processor that the checkpoint was trained 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +20,69 @@ _REACH = 2.0
 _A = -0.5
 _INT16 = 1 << 15
 _MAX_BITS = 22
+#: Outputs that are computed by one matrix product.
+_BLOCK = 64
 
 
 def resize_frames(frames_THWC: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Frames [T, H, W, C] as [T, height, width, C]; columns first, then rows, each rounded to uint8."""
-    resized = _resize_axis(frames_THWC, 2, width)
-    return _resize_axis(resized, 1, height)
+    num_frames, old_height, old_width, channels = frames_THWC.shape
+    if (old_height, old_width) == (height, width):
+        return frames_THWC
+    columns, rows = _bands(old_width, width), _bands(old_height, height)
+    resized = np.empty((num_frames, height, width, channels), np.uint8)
+    for frame_HWC, target in zip(frames_THWC, resized, strict=True):
+        if columns is not None:
+            turned = np.ascontiguousarray(frame_HWC.transpose(1, 0, 2)).reshape(old_width, -1)
+            wide = _resize_rows(turned, width, columns).reshape(width, old_height, channels)
+            frame_HWC = np.ascontiguousarray(wide.transpose(1, 0, 2))
+        flat = frame_HWC.reshape(old_height, -1)
+        target[...] = (flat if rows is None else _resize_rows(flat, height, rows)).reshape(target.shape)
+    return resized
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Band:
+    """A block of neighbouring outputs, and the inputs that they are made of."""
+
+    outputs: slice
+    inputs: slice
+    #: [outputs, inputs], whole numbers in units of 2**-bits, in a type whose sums of them are exact.
+    weights: NDArray[Any]
+    bits: int
+
+
+def _bands(old_size: int, new_size: int) -> list[_Band] | None:
+    """``None`` where nothing changes."""
+    if old_size == new_size:
+        return None
+    taps = _taps(old_size, new_size)
+    # Below 2**24 float32 counts exactly, in whatever order it adds.
+    largest = 255 * int(np.abs(taps.weights).sum(axis=1).max()) + (1 << taps.bits)
+    exact = np.float32 if largest < 1 << 24 else np.float64
+    bands = []
+    for start in range(0, new_size, _BLOCK):
+        outputs = slice(start, min(start + _BLOCK, new_size))
+        places, weights = taps.places[outputs], taps.weights[outputs]
+        first, end = int(places.min()), int(places.max()) + 1
+        matrix = np.zeros((len(places), end - first), exact)
+        # Places beyond the input were moved to its last one, with weight 0.
+        np.add.at(matrix, (np.arange(len(places))[:, None], places - first), weights.astype(exact))
+        bands.append(_Band(outputs=outputs, inputs=slice(first, end), weights=matrix, bits=taps.bits))
+    return bands
+
+
+def _resize_rows(values_NM: NDArray[np.uint8], size: int, bands: Sequence[_Band]) -> NDArray[np.uint8]:
+    """[N, M] as [size, M]."""
+    resized = np.empty((size, values_NM.shape[1]), np.uint8)
+    for band in bands:
+        sums = band.weights @ values_NM[band.inputs].astype(band.weights.dtype)
+        sums += 1 << (band.bits - 1)
+        sums *= 2.0**-band.bits
+        np.floor(sums, out=sums)
+        np.clip(sums, 0, 255, out=sums)
+        resized[band.outputs] = sums
+    return resized
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,22 +94,6 @@ class _Taps:
     #: [size, taps], in units of 2**-bits.
     weights: NDArray[np.int32]
     bits: int
-
-
-def _resize_axis(values: NDArray[np.uint8], axis: int, size: int) -> NDArray[np.uint8]:
-    if values.shape[axis] == size:
-        return values
-    taps = _taps(values.shape[axis], size)
-    shape = [1] * values.ndim
-    shape[axis] = size
-    target = (*values.shape[:axis], size, *values.shape[axis + 1 :])
-    sums = np.full(target, 1 << (taps.bits - 1), dtype=np.int32)
-    for tap in range(taps.places.shape[1]):
-        part = np.take(values, taps.places[:, tap], axis=axis).astype(np.int32)
-        part *= taps.weights[:, tap].reshape(shape)
-        sums += part
-    sums >>= taps.bits
-    return np.clip(sums, 0, 255, out=sums).astype(np.uint8)
 
 
 def _taps(old_size: int, new_size: int) -> _Taps:
