@@ -44,6 +44,7 @@ class Decoders:
         self._free = asyncio.Semaphore(count)
         self._idle: list[_Decoder] = []
         self._busy: set[_Decoder] = set()
+        self._burials: set[asyncio.Task[None]] = set()
 
     @property
     def pids(self) -> list[int]:
@@ -91,7 +92,11 @@ class Decoders:
                     self._idle.append(decoder)
                 else:
                     decoder.kill()
-                    remove_segment(segment)
+                    burial = asyncio.create_task(_bury(decoder, segment))
+                    self._burials.add(burial)
+                    burial.add_done_callback(self._burials.discard)
+                    # Also when this job is given up a second time.
+                    await asyncio.shield(burial)
         if isinstance(answer, Refused):
             remove_segment(segment)
             raise answer.error()
@@ -104,6 +109,7 @@ class Decoders:
             decoder.kill()
         for decoder in idle:
             await decoder.close()
+        await asyncio.gather(*self._burials)
 
 
 class _Decoder:
@@ -136,7 +142,14 @@ class _Decoder:
                 stdin=subprocess.DEVNULL,
             )
         ours.setblocking(False)
-        reader, writer = await asyncio.open_connection(sock=ours)
+        try:
+            reader, writer = await asyncio.open_connection(sock=ours)
+        except BaseException:
+            # Given up before it had anything to do.
+            ours.close()
+            process.kill()
+            process.wait()
+            raise
         decoder = cls(process, reader, writer)
         decoder._put(msgspec.msgpack.encode(setup))
         return decoder
@@ -174,12 +187,14 @@ class _Decoder:
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it at once; ``wait`` tells when it has ended."""
         self._writer.close()
         self._process.kill()
+
+    async def wait(self) -> None:
+        """Until it has ended."""
         # SIGKILL is not put off, but the kernel has memory to free.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_END_SECONDS)
+        await asyncio.to_thread(self._process.wait)
 
     async def close(self) -> None:
         """End it in order."""
@@ -190,6 +205,7 @@ class _Decoder:
             await asyncio.to_thread(self._process.wait, _END_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
+            await self.wait()
         self._writer.close()
 
     def _put(self, data: bytes) -> None:
@@ -201,3 +217,9 @@ class _Decoder:
         data = await self._reader.readexactly(LENGTH.unpack(head)[0])
         answer: Answer = msgspec.msgpack.decode(data, type=NeedsRoom | Processed | Refused)
         return answer
+
+
+async def _bury(decoder: _Decoder, segment: str) -> None:
+    """Wait for a killed process, and take away what it may have written."""
+    await decoder.wait()
+    remove_segment(segment)
