@@ -109,6 +109,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no prefix cache": {"enable_prefix_cache": False},
     "no room for rows": {"embedding_cache_gib": 0.0, "chunked_prefill_size": 8},
     "one item at a time": {"encoder_patch_budget": 1},
+    "attention of the tower on torch": {"encoder_attention": "torch"},
     "small pool, retraction": {"kv_cache_tokens": 160, "schedule_conservativeness": 0.05, "chunked_prefill_size": 32},
 }
 

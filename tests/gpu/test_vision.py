@@ -52,6 +52,7 @@ def reference() -> Any:
     [
         {},
         {"attention_backend": "triton"},
+        {"encoder_attention": "torch"},
         {"chunked_prefill_size": 7},
         {"disable_overlap_schedule": True, "disable_cuda_graph": True},
         {"embedding_cache_gib": 0.0, "embedding_host_gib": 1.0, "chunked_prefill_size": 16},

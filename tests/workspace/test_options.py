@@ -105,6 +105,7 @@ OPTIONS = {
         "media_pool_gib",
         "media_pool_timeout",
         "encoder_patch_budget",
+        "encoder_attention",
         "embedding_cache_gib",
         "embedding_host_gib",
     ],

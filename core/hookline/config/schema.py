@@ -188,6 +188,9 @@ class MultimodalConfig(Section):
     encoder_patch_budget: int = Field(
         4096, ge=1, description="patches that the encoder takes between two passes; larger items run alone"
     )
+    encoder_attention: Literal["auto", "torch"] = Field(
+        "auto", description="attention of encoders: auto: the attention backend if it can; torch: torch's own product"
+    )
     embedding_cache_gib: float = Field(0.5, ge=0, description="device memory for what the encoder made")
     embedding_host_gib: float = Field(
         4.0, ge=0, description="host memory behind it, where the device has memory of its own"

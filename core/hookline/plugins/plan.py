@@ -30,6 +30,8 @@ class ChosenSpec(msgspec.Struct, frozen=True, kw_only=True):
     features: list[str] = []
     #: "module:function" that names what can be compiled ahead, or "".
     prebuild: str = ""
+    #: Head dimensions that it takes; empty: any, or it has nothing to do with heads.
+    head_dims: list[int] = []
     #: Further fields of the spec that its kind's user needs ("kinds" of a grammar backend).
     details: dict[str, Any] = {}
 

@@ -155,6 +155,7 @@ def choose(offer: Offer[Spec]) -> ChosenSpec:
         api_version=spec.api_version,
         plugin=offer.plugin,
         features=sorted(spec.features),
+        head_dims=sorted(spec.requires.head_dims),
         prebuild=spec.prebuild,
         details=details_of(spec),
     )

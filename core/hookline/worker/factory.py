@@ -229,11 +229,18 @@ class _Builder:
         return backends[0] if len(backends) == 1 else HybridAttention(env, *backends)
 
     def _encoder_backend(self, num_heads: int, head_dim: int) -> AttentionBackend | None:
-        """The chosen backend once more, for the heads of an encoder of media, if it lets tokens see later ones."""
-        spec = next((spec for spec in self._attention_specs if "mask.full" in spec.features), None)
-        if spec is None:
-            return None
+        """A backend for the heads of an encoder of media: the chosen one, or one that would have done, if it lets
+        tokens see later ones."""
         plugins = self._plan.plugins
+        others = [spec for spec in plugins.spare if spec.kind == "attention_backends"]
+        fitting = [
+            spec
+            for spec in [*self._attention_specs, *others]
+            if "mask.full" in spec.features and (not spec.head_dims or head_dim in spec.head_dims)
+        ]
+        if not fitting or self._config.multimodal.encoder_attention == "torch":
+            return None
+        spec = fitting[0]
         backend: AttentionBackend = plugins.load(spec)(
             AttentionEnv(
                 device=self._platform.device,
