@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any
 
 import jinja2
 
+from hookline.interfaces.parsers import FunctionCallParser
+from hookline_parsers.plugin import hookline_function_call_parsers
 from tests.parsers.cases import LogicalCase
 
 
@@ -33,6 +36,12 @@ class RenderedFormat:
     @property
     def quotable(self) -> list[str]:
         return [marker for marker in self.markers if marker not in self.unquotable]
+
+    def render_calls(self, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+        """These calls, as a grammar has them: with JSON's quotes, and without what is an end token."""
+        text = self.render(LogicalCase(name="", parts=calls))
+        text = text.replace("'", '"') if self.parser == "pythonic" else text
+        return text.removesuffix("<|call|>")
 
     def render(self, case: LogicalCase) -> str:
         """The output of a model that means the case."""
@@ -322,6 +331,14 @@ def names(formats: Sequence[RenderedFormat] = FORMATS) -> list[str]:
         seen[each.parser] = seen.get(each.parser, 0) + 1
         found.append(each.parser + ("" if seen[each.parser] == 1 else f"-{seen[each.parser]}"))
     return found
+
+
+def parser_class(name: str) -> type[FunctionCallParser]:
+    """The shipped parser of calls of this name."""
+    (spec,) = [spec for spec in hookline_function_call_parsers() if spec.name == name]
+    module, _, attribute = spec.target.partition(":")
+    loaded: type[FunctionCallParser] = getattr(importlib.import_module(module), attribute)
+    return loaded
 
 
 def arguments_of(calls: Sequence[tuple[str, str]]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +10,7 @@ import pytest
 import xgrammar
 
 from hookline.formats.wire import MAX_CALLS
-from hookline.interfaces.parsers import FunctionCallParser
-from hookline_parsers.plugin import hookline_function_call_parsers
-from tests.parsers.cases import LogicalCase, Part
-from tests.parsers.formats import FORMATS, RenderedFormat
+from tests.parsers.formats import FORMATS, RenderedFormat, parser_class
 
 TOOLS: tuple[Mapping[str, Any], ...] = (
     {"type": "function", "function": {"name": "now"}},
@@ -44,15 +40,8 @@ _WRITTEN = [form for at, form in enumerate(FORMATS) if form.parser not in [each.
 _IDS = [form.parser for form in _WRITTEN]
 
 
-def _parser(form: RenderedFormat) -> type[FunctionCallParser]:
-    (spec,) = [spec for spec in hookline_function_call_parsers() if spec.name == form.parser]
-    module, _, attribute = spec.target.partition(":")
-    loaded: type[FunctionCallParser] = getattr(importlib.import_module(module), attribute)
-    return loaded
-
-
 def _matcher(form: RenderedFormat, *, max_calls: int = MAX_CALLS) -> xgrammar.GrammarMatcher:
-    structure = _parser(form).required_calls(TOOLS, max_calls=max_calls)
+    structure = parser_class(form.parser).required_calls(TOOLS, max_calls=max_calls)
     assert structure is not None
     return _compiled(structure)
 
@@ -74,12 +63,8 @@ def _is_whole(matcher: xgrammar.GrammarMatcher, text: str) -> bool:
     return bool(matcher.accept_string(text)) and bool(matcher.accept_token(255))
 
 
-def _render(form: RenderedFormat, *calls: Part) -> str:
-    text = form.render(LogicalCase(name="", parts=calls))
-    # Python takes either quotes, and grammars know JSON's.
-    text = text.replace("'", '"') if form.parser == "pythonic" else text
-    # The end of harmony's calls is an end token, which needs no grammar.
-    return text.removesuffix("<|call|>")
+def _render(form: RenderedFormat, *calls: tuple[str, Mapping[str, Any]]) -> str:
+    return form.render_calls(calls)
 
 
 @pytest.mark.parametrize("form", _WRITTEN, ids=_IDS)
@@ -93,14 +78,14 @@ def _render(form: RenderedFormat, *calls: Part) -> str:
     ],
     ids=["no arguments", "text", "all", "several"],
 )
-def test_what_templates_render_is_accepted(form: RenderedFormat, calls: list[Part]) -> None:
+def test_what_templates_render_is_accepted(form: RenderedFormat, calls: list[tuple[str, Mapping[str, Any]]]) -> None:
     # Of harmony one call ends the output.
     assert _accepts(form, _render(form, *(calls[:1] if form.parser == "gpt-oss" else calls)))
 
 
 @pytest.mark.parametrize("form", _WRITTEN, ids=_IDS)
 def test_all_else_is_refused(form: RenderedFormat) -> None:
-    wrong: list[list[Part]] = [
+    wrong: list[list[tuple[str, Mapping[str, Any]]]] = [
         [("other", {})],
         [("search", {})],
         [("search", {"query": "x", "limit": "three"})],

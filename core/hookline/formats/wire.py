@@ -56,12 +56,12 @@ class _CallWriter:
     def triggered(self, max_calls: int) -> Structure:
         """Text with calls."""
         written = self._written
-        named = written.open + written.call_open
+        first = written.open or written.call_open.partition("{name}")[0]
         if written.trigger is None:
             tags = [self._named_tag(function, max_calls) for function in self._functions]
             triggers = [tag["begin"] for tag in tags]
         else:
-            triggers = [written.trigger or named.partition("{name}")[0].split()[0]]
+            triggers = [written.trigger or first.split()[0]]
             if written.open:
                 content = sequence(self._calls(max_calls))
                 tags = [{"type": "tag", "begin": written.open, "content": content, "end": written.close}]
@@ -105,7 +105,8 @@ class _CallWriter:
             schema = {"type": "object"} if is_free else arguments_schema(function)
             return [{"type": "json_schema", "json_schema": schema}]
         if is_free:
-            return [{"type": "any_text"} if how == "parameters" else {"type": "regex", "pattern": _ANY_KEYWORDS}]
+            is_python = how == "python"
+            return [{"type": "regex", "pattern": _ANY_KEYWORDS} if is_python else self._values.any_parameters()]
         schema = arguments_schema(function)
         return self._parameters(schema) if how == "parameters" else self._keywords(schema)
 

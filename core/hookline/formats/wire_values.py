@@ -24,6 +24,8 @@ _LENGTHS = ("minLength", "maxLength")
 _REFUSED = ("allOf", "not", "if", "$dynamicRef")
 #: Keywords that say nothing of a value.
 _ANNOTATIONS = frozenset({"title", "description", "default", "examples", "deprecated", "$comment"})
+#: A name that no marker can end early.
+_ANY_KEY = r"[^<>\"\n]{1,64}"
 #: Branches that are followed inside of each other.
 _MAX_DEPTH = 8
 
@@ -65,14 +67,23 @@ class ValueWriter:
         ]
         return either(tags)
 
+    def any_parameters(self) -> Structure:
+        """Parameters of any names, and any texts for values."""
+        written = self._written
+        ways = []
+        for begin in dict.fromkeys((written.text_open, written.value_open)):
+            before, _, behind = begin.partition("{key}")
+            key: Structure = {"type": "regex", "pattern": _ANY_KEY}
+            ways.append(sequence(text(before), [key, self._tag(behind, "", [_ANY_TEXT])]))
+        return {"type": "star", "content": either(ways)}
+
     def _tag(self, begin: str, key: str, contents: list[Structure]) -> Structure:
         content = either([_ANY_TEXT] if _ANY_TEXT in contents else contents)
-        return {
-            "type": "tag",
-            "begin": begin.replace("{key}", key),
-            "content": content,
-            "end": self._written.value_close,
-        }
+        close = self._written.value_close
+        # Any text ends at the marker, whatever stands before that.
+        end = close.lstrip() if content == _ANY_TEXT else close
+        tag = {"type": "tag", "begin": begin.replace("{key}", key), "content": content, "end": end.rstrip()}
+        return sequence([tag], text(end[len(end.rstrip()) :]))
 
     def keyword(self, key: str, schema: Any, root: Mapping[str, Any]) -> Structure:
         """``key=value``."""

@@ -22,10 +22,12 @@ BEGIN, END, TURN = "<|endoftext|>", "<|im_end|>", "<|im_start|>"
 _SPACE = "▁"
 
 
-def byte_level(texts: Sequence[str] = TEXTS, *, size: int = 400, added: Sequence[str] = ()) -> Tokenizer:
+def byte_level(
+    texts: Sequence[str] = TEXTS, *, size: int = 400, added: Sequence[str] = (), special: Sequence[str] = ()
+) -> Tokenizer:
     """As Qwen and Llama 3 have it: a token is any run of bytes, also a part of a character.
 
-    Merges are learned from ``texts``; ``added`` become whole tokens that are not special.
+    Merges are learned from ``texts``; ``added`` become whole tokens that are not special, ``special`` such that are.
     """
     backend = Backend(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -38,6 +40,7 @@ def byte_level(texts: Sequence[str] = TEXTS, *, size: int = 400, added: Sequence
     )
     backend.train_from_iterator(texts, trainer)
     backend.add_tokens([AddedToken(text, special=False, normalized=False) for text in added])
+    backend.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special])
     return FastTokenizer(backend, special_tokens={"eos_token": END, "pad_token": BEGIN})
 
 
