@@ -13,12 +13,16 @@ from hookline.plugins.matrix import render_matrix
 from hookline.plugins.registry import Registry
 
 
+#: What stands behind this line of a page is not from declarations, and stays.
+KEPT = "<!-- not from declarations -->"
+
+
 @configured_command()
 @click.option("--tree", metavar="FOLDER", help="only the plugins of this source tree, as if no other were installed")
 @click.option("--out", metavar="FILE", help="write there instead of the terminal")
 def matrix(loaded: LoadedConfig, tree: str | None, out: str | None) -> None:
     """Print what every plugin supports and needs as a Markdown page: features, devices, sizes, packages, paths,
-    contract versions."""
+    contract versions. What stands behind the line ``<!-- not from declarations -->`` in FILE stays."""
     if tree is None:
         text = render_matrix(load_plugins(loaded.config, strict=False), "hookline plugins matrix")
     else:
@@ -26,7 +30,14 @@ def matrix(loaded: LoadedConfig, tree: str | None, out: str | None) -> None:
     if out is None:
         click.echo(text, nl=False)
     else:
-        Path(out).write_text(text, encoding="utf-8")
+        Path(out).write_text(text + _kept(Path(out)), encoding="utf-8")
+
+
+def _kept(page: Path) -> str:
+    """The end of a page that is written anew."""
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    _, mark, rest = text.partition(KEPT)
+    return f"\n{mark}{rest}" if mark else ""
 
 
 def render_tree(tree: Path) -> str:
