@@ -12,7 +12,6 @@ from hookline.plugins.manager import load_plugins
 from hookline.plugins.matrix import render_matrix
 from hookline.plugins.registry import Registry
 
-
 #: What stands behind this line of a page is not from declarations, and stays.
 KEPT = "<!-- not from declarations -->"
 
