@@ -34,14 +34,14 @@ _CALLS = (
 )
 
 
-async def _chat(serving: ChatServing, status: int = 200, **body: Any) -> Any:
+async def _chat(serving: FakeServing, status: int = 200, **body: Any) -> Any:
     async with http(make_app(serving)) as client:
         answer = await client.post(_PATH, json={"messages": _HI, **body})
     assert answer.status_code == status, answer.text
     return answer.json()
 
 
-async def _stream(serving: ChatServing, **body: Any) -> list[Any]:
+async def _stream(serving: FakeServing, **body: Any) -> list[Any]:
     async with http(make_app(serving)) as client:
         return read_events(await client.post(_PATH, json={"messages": _HI, "stream": True, **body}))
 
@@ -390,13 +390,14 @@ async def test_a_named_tool_is_the_only_one_shown() -> None:
 
 
 async def test_strict_tools_are_held_to_their_schema_once_a_call_begins() -> None:
-    strict = {"type": "function", "function": {**_TOOLS[0]["function"], "strict": True}}
+    plain_function: Any = _TOOLS[0]["function"]
+    strict = {"type": "function", "function": {**plain_function, "strict": True}}
     serving = ChatServing()
     await _chat(serving, tools=[strict, _TOOLS[1]])
     form = _format(serving)
     assert (form["type"], form["triggers"], form["stop_after_first"]) == ("triggered_tags", ["<tool_call>"], False)
     schemas = [tag["content"]["json_schema"] for tag in form["tags"]]
-    assert schemas == [_TOOLS[0]["function"]["parameters"], {"type": "object"}]
+    assert schemas == [plain_function["parameters"], {"type": "object"}]
     await _chat(serving, tools=[strict], parallel_tool_calls=False)
     assert _format(serving)["stop_after_first"] is True
     # Without strict tools nothing is constrained, and without a known format nothing can be.

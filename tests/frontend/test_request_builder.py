@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hookline.errors import ConfigError, ContextLengthError, NotServedError, RequestError
 from hookline.frontend.request_builder import RequestBuilder
 from hookline.interfaces.api import GenerateRequest
+from hookline.interfaces.parsers import ReasoningContext
 from hookline.messages.requests import LogprobRequest, PoolingRequest
 from hookline.sampling_params import SamplingParams
 from hookline.testkit.plans import chosen, make_plan
@@ -376,3 +377,31 @@ def test_chat_is_rendered_and_tokenized_without_extra_tokens(builder: RequestBui
     assert rendered.prompt == "<|im_start|>user\nto be<|im_end|>\n<|im_start|>assistant\n"
     assert rendered.input_ids == tokenizer.encode(rendered.prompt, add_special_tokens=False)
     assert rendered.input_ids[0] == tokenizer.token_id("<|im_start|>")
+
+
+_THINK = chosen("reasoning_parsers", "think", "hookline_parsers.reasoning.think:ThinkParser")
+
+
+def test_reasoning_is_known_where_something_waits_for_its_end(checkpoint: Path, tokenizer: Tokenizer) -> None:
+    builder = RequestBuilder(make_plan(checkpoint, plugins=[_GRAMMAR, _THINK]), tokenizer)
+    context = ReasoningContext(prompt_tail="<think>\n", template_kwargs={})
+
+    def state(**fields: Any) -> str | None:
+        (built,) = builder.build(_request(**fields))
+        return None if built.reasoning is None else built.reasoning.state
+
+    assert state(reasoning=context) is None
+    assert state(reasoning=context, params={"regex": "a"}) == "open"
+    # A grammar alone begins at once; a bound says that there is reasoning, and a raw prompt shows where.
+    assert state(params={"regex": "a"}) is None
+    assert state(params={"regex": "a", "max_thinking_tokens": 3}) == "possible"
+    assert state(prompt="to be <think>", params={"max_thinking_tokens": 3}) == "open"
+    assert state(prompt="<think> to be </think>\n", params={"max_thinking_tokens": 3}) == "closed"
+
+
+def test_reasoning_that_nobody_knows_cannot_be_bounded(builder: RequestBuilder) -> None:
+    with pytest.raises(
+        RequestError, match=r"max_thinking_tokens needs a reasoning parser.*this server has none"
+    ) as caught:
+        builder.build(_request(params={"max_thinking_tokens": 3}))
+    assert caught.value.param == "max_thinking_tokens"

@@ -5,7 +5,7 @@ The other formats are rendered by templates of ours, in ``test_formats``: their 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -20,7 +20,7 @@ _USER = {"role": "user", "content": "Do it."}
 _CASES = [case for case in logical_cases(["<tool_call>", "</tool_call>"]) if case.calls and not case.reasoning]
 
 
-def _messages(calls: list[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def _messages(calls: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
     wire = [
         {"id": f"functions.{name}:{at}", "type": "function", "function": {"name": name, "arguments": arguments}}
         for at, (name, arguments) in enumerate(calls)

@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from hookline.formats.wire import MAX_CALLS
@@ -187,7 +187,7 @@ def test_calls_amid_text_follow_strict_schemas(form: RenderedFormat, markers_are
 @pytest.mark.parametrize("form", _WRITTEN, ids=_IDS)
 def test_the_number_of_calls_is_bounded(form: RenderedFormat) -> None:
     structure = parser_class(form.parser).required_calls(TOOLS, max_calls=MAX_CALLS)
-    one = [("now", {})]
+    one: list[tuple[str, Mapping[str, Any]]] = [("now", {})]
     tokenizer = _tokenizer(form, False)
     matcher = backends.XGrammarBackend(environment(tokenizer)).compile(
         "structural_tag", json.dumps({"type": "structural_tag", "format": structure})
