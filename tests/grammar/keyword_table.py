@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from tests.grammar.schema_corpus import SchemaCase, corpus
 COMMAND = "python -m tests.grammar.keyword_table"
 PAGE = Path(__file__).parents[2] / "docs" / "structured-output.md"
 _BEGIN = "<!-- begin of the generated table -->\n"
+_DATED = "As of "
 _END = "<!-- end of the generated table -->\n"
 
 
@@ -43,10 +46,13 @@ def table() -> str:
 
 
 def regenerated() -> str:
-    """The page with the present table."""
+    """The page with the present table, and the date on which it changed last."""
     head, rest = PAGE.read_text(encoding="utf-8").split(_BEGIN)
-    _, tail = rest.split(_END)
-    return head + _BEGIN + table() + _END + tail
+    old, tail = rest.split(_END)
+    new = table()
+    dated = re.fullmatch(rf"{_DATED}(\d{{4}}-\d\d-\d\d):\n\n(.*)", old, re.DOTALL)
+    date = dated[1] if dated is not None and dated[2] == new else datetime.now(tz=UTC).date().isoformat()
+    return f"{head}{_BEGIN}{_DATED}{date}:\n\n{new}{_END}{tail}"
 
 
 def _takes(compile_source: Callable[[str], object], case: SchemaCase) -> bool:

@@ -105,11 +105,6 @@ class HostedMaker(GrammarMaker):
         self._is_closed = False
 
     @property
-    def is_closed(self) -> bool:
-        """Whether nothing is made any more."""
-        return self._is_closed
-
-    @property
     def host_pid(self) -> int | None:
         """Process id of the host, once there is one."""
         return None if self._host is None else self._host.pid
@@ -185,6 +180,11 @@ class _Host:
         return self._process.pid
 
     @property
+    def was_closed(self) -> bool:
+        """Whether it was ended on purpose, or with the program."""
+        return not self._end.alive
+
+    @property
     def is_alive(self) -> bool:
         return self._end.alive and self._process.poll() is None
 
@@ -248,7 +248,7 @@ def _watch(maker_of: weakref.ref[HostedMaker], host_of: weakref.ref[_Host]) -> N
     while True:
         time.sleep(_WATCH_SECONDS)
         host, maker = host_of(), maker_of()
-        if host is None or maker is None or maker.is_closed:
+        if host is None or maker is None or host.was_closed:
             return
         if not host.is_alive:
             log.warning("the process that compiles grammars has ended; another is started")
