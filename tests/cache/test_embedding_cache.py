@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+
+import pytest
 
 from hookline.cache.embedding_cache import EmbeddingCache
 
@@ -33,7 +36,7 @@ def test_the_one_used_longest_ago_moves_to_the_host_and_then_away() -> None:
     # The host has no room for two: the one that moved first is dropped.
     assert cache.take_orders() == ([b"a"], [b"b"], [b"d"])
     assert b"b" not in cache
-    cache.check()
+    cache.check({b"c": 1, b"d": 1})
 
 
 def test_pinned_rows_may_move_but_stay() -> None:
@@ -46,7 +49,7 @@ def test_pinned_rows_may_move_but_stay() -> None:
     cache.unpin(b"a")
     cache.unpin(b"b")
     assert (cache.device_used, cache.host_used) == (0, 40)
-    cache.check()
+    cache.check({})
 
 
 def test_without_any_budget_rows_go_with_their_last_pin() -> None:
@@ -71,7 +74,7 @@ def test_forgotten_rows_are_dropped_unless_nobody_was_told_of_them() -> None:
     assert cache.take_orders() == ([], [b"a"], [])
     assert (cache.device_used, cache.pinned_bytes) == (0, 0)
     cache.unpin(b"a")
-    cache.check()
+    cache.check({})
 
 
 def test_any_sequence_of_calls_gives_orders_that_can_be_followed() -> None:
@@ -106,4 +109,12 @@ def test_any_sequence_of_calls_gives_orders_that_can_be_followed() -> None:
                 device |= set(encode)
                 assert set(cache.digests) == device | host
             assert set(pins) <= set(cache.digests)
-            cache.check()
+            cache.check(Counter(pins))
+
+
+def test_a_pin_that_nobody_holds_is_found() -> None:
+    cache = EmbeddingCache(100, 0)
+    cache.add(b"a", 40)
+    cache.check({b"a": 1})
+    with pytest.raises(AssertionError, match="item 61 has 1 pins, but 0 are held"):
+        cache.check({})

@@ -10,16 +10,20 @@ import numpy as np
 import pytest
 
 from hookline.cache.allocator import PagedAllocator
+from hookline.cache.embedding_cache import EmbeddingCache
+from hookline.cache.placeholder_ids import PlaceholderIds
 from hookline.cache.pools import ReqToTokenPool
 from hookline.cache.radix_cache import RadixCache
 from hookline.messages.requests import CacheNamespace, TokenizedRequest
 from hookline.sampling_params import SamplingParams
 from hookline.scheduler.checks import LedgerCheck
 from hookline.scheduler.kv_ledger import KVLedger
+from hookline.scheduler.media import MediaHost
 from hookline.scheduler.req import Req, ReqState
 from hookline.scheduler.roster import Roster
 from hookline.scheduler.stats import Counters
 from hookline.scheduler.waits import WaitRoom
+from hookline.testkit.fake_worker import FakeWorker
 from hookline.testkit.scheduling import Harness
 
 
@@ -30,7 +34,11 @@ class Bench:
         self.allocator = PagedAllocator(64, page_size)
         self.ledger = KVLedger(self.allocator, ReqToTokenPool(4, 64), RadixCache(self.allocator))
         self.roster, self.waits, self.counters = Roster(), WaitRoom(), Counters()
-        self.check = LedgerCheck(self.roster, self.waits, self.ledger, self.counters)
+        self.embeddings = EmbeddingCache(100, 0)
+        self.media = MediaHost(
+            FakeWorker(), self.roster, self.ledger, self.embeddings, PlaceholderIds(), self.counters, patch_budget=1
+        )
+        self.check = LedgerCheck(self.roster, self.waits, self.ledger, self.media, self.counters)
         self.a, self.b = self._start("a", 10, 10), self._start("b", 30, 9)
         self.check.verify()
 
@@ -145,6 +153,13 @@ def test_a_request_that_ended_without_giving_back_is_named() -> None:
     bench.roster.forget(bench.a)
     bench.ledger.pool.free(0)
     with pytest.raises(AssertionError, match=r"1 pages belong to nobody .* last held by request a"):
+        bench.check.verify()
+
+
+def test_rows_that_stay_pinned_without_a_request_are_found() -> None:
+    bench = Bench()
+    bench.embeddings.add(b"a", 40)
+    with pytest.raises(AssertionError, match="item 61 has 1 pins, but 0 are held"):
         bench.check.verify()
 
 

@@ -8,6 +8,7 @@ they may move to the host, but they are never dropped.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -113,8 +114,14 @@ class EmbeddingCache:
         self._offload, self._drop, self._new = [], [], []
         return orders
 
-    def check(self) -> None:
-        """Verify the sums; ``AssertionError`` says which one is wrong."""
+    def check(self, pins: Mapping[bytes, int]) -> None:
+        """Verify the sums, and that each digest has as many pins as ``pins`` says.
+
+        ``AssertionError`` names what is wrong.
+        """
+        for digest, entry in self._entries.items():
+            wanted = pins.get(digest, 0)
+            assert entry.num_pins == wanted, f"item {digest.hex()} has {entry.num_pins} pins, but {wanted} are held"
         for on_host in (False, True):
             held = sum(entry.num_bytes for entry in self._entries.values() if entry.on_host is on_host)
             assert held == self._used[on_host], f"{held} bytes are held, but {self._used[on_host]} are counted"

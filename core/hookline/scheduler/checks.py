@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from hookline.scheduler.kv_ledger import KVLedger
+    from hookline.scheduler.media import MediaHost
     from hookline.scheduler.req import Req
     from hookline.scheduler.roster import Roster
     from hookline.scheduler.stats import Counters
@@ -25,8 +26,9 @@ log = logging.getLogger(__name__)
 class LedgerCheck:
     """Verifies the ledger; slow. It remembers who had each page last, to name who lost it."""
 
-    def __init__(self, roster: Roster, waits: WaitRoom, ledger: KVLedger, counters: Counters) -> None:
+    def __init__(self, roster: Roster, waits: WaitRoom, ledger: KVLedger, media: MediaHost, counters: Counters) -> None:
         self._roster = roster
+        self._media = media
         self._waits = waits
         self._ledger = ledger
         self._counters = counters
@@ -47,6 +49,7 @@ class LedgerCheck:
         self._check_columns()
         self._check_pages(holders)
         self._ledger.cache.check()
+        self._media.check()
 
     def _check_rows(self, holders: list[Req]) -> None:
         owner: dict[int, str] = {}

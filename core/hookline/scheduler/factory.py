@@ -141,7 +141,7 @@ def build_scheduler(
         control=control,
         outbox=outbox,
         stats=stats,
-        check=LedgerCheck(roster, waits, ledger, counters) if config.observability.check_ledger else None,
+        check=LedgerCheck(roster, waits, ledger, media, counters) if config.observability.check_ledger else None,
         overlap=not config.execution.disable_overlap_schedule,
     )
 

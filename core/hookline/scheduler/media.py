@@ -8,7 +8,7 @@ retracted request comes back) is encoded right before it.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -146,6 +146,11 @@ class MediaHost:
         """Forget all rows, as after new weights; what is still needed is encoded again."""
         self._forget(set(self._cache.digests))
         self._send([])
+
+    def check(self) -> None:
+        """Verify the books of the encoder's rows; ``AssertionError`` says what is wrong. Slow."""
+        held = Counter(digest for req in self._roster if req.media is not None for digest in req.media.pinned)
+        self._cache.check(held)
 
     # --- the encoder ---
 
