@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 from hookline.config.engine_plan import EnginePlan
@@ -15,11 +16,16 @@ from hookline.media.jobs import DecoderSetup
 from hookline.media.limits import DecodeLimits
 from hookline.media.loaders import MediaLoaders
 from hookline.media.pool import MediaPool
+from hookline.media.segments import free_bytes
 from hookline.text.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 _GIB = 1 << 30
 #: A decoder whose server does not end it ends itself so much later.
 _GRACE_SECONDS = 30
+#: Part of the free shared memory that the pool may have.
+_SHARE = 0.9
 
 
 def build_processor(plan: EnginePlan, tokenizer: Tokenizer | None) -> MultimodalProcessor | None:
@@ -51,6 +57,21 @@ def build_intake(plan: EnginePlan, processor: MultimodalProcessor) -> MediaIntak
         checks=MediaChecks(config, processor.placeholders, plan.served_model_name),
         loaders=MediaLoaders.load(plan.plugins, config),
         decoders=Decoders(setup, count=config.media_decoders, timeout=config.media_decode_timeout),
-        pool=MediaPool(int(config.media_pool_gib * _GIB)),
+        pool=MediaPool(_pool_bytes(config.media_pool_gib)),
         prefix=prefix,
     )
+
+
+def _pool_bytes(gib: float) -> int:
+    """The configured size, or what shared memory has room for: a pool that is larger would never make any."""
+    configured = int(gib * _GIB)
+    possible = int(free_bytes() * _SHARE)
+    if possible >= configured:
+        return configured
+    logger.warning(
+        "multimodal.media_pool_gib is %g, but shared memory has room for %.3f GiB, which is what the pool gets; give "
+        "the server more of it (docker: --shm-size), or set media_pool_gib lower",
+        gib,
+        possible / _GIB,
+    )
+    return possible

@@ -17,6 +17,12 @@ from hookline.errors import OverloadedError
 FOLDER = Path("/dev/shm")
 
 
+def free_bytes() -> int:
+    """What shared memory has room for now."""
+    facts = os.statvfs(FOLDER)
+    return facts.f_bavail * facts.f_frsize
+
+
 def create_segment(name: str, size: int) -> mmap.mmap:
     """A new segment, mapped for writing. Its memory is there: writing to it cannot fail later.
 
