@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,26 @@ def test_a_gif_is_a_video_too() -> None:
 def test_what_is_no_video_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(RequestError, match=message):
         decode_video(data, _all, LIMITS)
+
+
+@pytest.mark.parametrize(
+    "playlist",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:PORT/a.ts\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile http://127.0.0.1:PORT/a.mp4\n",
+        '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><BaseURL>'
+        "http://127.0.0.1:PORT/</BaseURL><Period><AdaptationSet><Representation><SegmentList>"
+        '<SegmentURL media="a.mp4"/></SegmentList></Representation></AdaptationSet></Period></MPD>',
+    ],
+)
+def test_a_file_opens_nothing_that_it_names(playlist: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        data = playlist.replace("PORT", str(listener.getsockname()[1])).encode()
+        with pytest.raises(RequestError, match="no video that can be decoded"):
+            decode_video(data, _all, LIMITS)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
 
 
 def test_an_index_that_says_more_than_there_is() -> None:

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 #: One thread in each: there are several of them.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+#: Variables that a decoder gets; others may be secrets, and it handles files of strangers.
+_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "PYTHONHOME", "VIRTUAL_ENV")
 _END_SECONDS = 2.0
 
 #: Asked for room of so many bytes; raises when there is none.
@@ -134,11 +136,12 @@ class _Decoder:
         command = [sys.executable, "-P", "-m", "hookline.media.decoder", "--control", str(theirs.fileno())]
         # It must see the packages that this process sees, however they came onto its path.
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         with theirs:
             process = subprocess.Popen(
                 command,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": paths},
+                env={**kept, **_ENVIRONMENT, "PYTHONPATH": paths},
                 stdin=subprocess.DEVNULL,
             )
         ours.setblocking(False)

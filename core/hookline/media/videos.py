@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Sampler = Callable[[ClipInfo], Sequence[int]]
 #: Containers that may be read. FFmpeg knows others that open further files or addresses.
 FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "gif", "mpegts", "flv", "ogg", "mpeg")
+#: Told to FFmpeg before it looks at a file: playlists and the like would open what they name.
+_OPTIONS = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "none"}
 
 
 def decode_video(data: bytes, sample: Sampler, limits: DecodeLimits) -> DecodedVideo:
@@ -27,7 +29,7 @@ def decode_video(data: bytes, sample: Sampler, limits: DecodeLimits) -> DecodedV
     import av
 
     try:
-        with av.open(io.BytesIO(data), "r", metadata_errors="ignore") as container:
+        with av.open(io.BytesIO(data), "r", metadata_errors="ignore", options=_OPTIONS) as container:
             if container.format.name not in FORMATS:
                 raise RequestError(f"it is no video in a known container but '{container.format.name}'")
             info = _info(container, limits)
@@ -85,7 +87,7 @@ def _info(container: InputContainer, limits: DecodeLimits) -> ClipInfo:
 def _counted(data: bytes, info: ClipInfo) -> ClipInfo:
     import av
 
-    with av.open(io.BytesIO(data), "r", metadata_errors="ignore") as container:
+    with av.open(io.BytesIO(data), "r", metadata_errors="ignore", options=_OPTIONS) as container:
         count = len([packet for packet in container.demux(video=0) if packet.size])
     if count < 1:
         raise RequestError("the video has no frames")
