@@ -53,7 +53,7 @@ def test_no_auto_is_left_but_what_a_worker_measures(bench: PluginBench) -> None:
         for leaf, value in values.items()
         if value == "auto"
     ]
-    assert left == ["model.moe_expert_layout"]
+    assert left == ["model.moe_expert_layout", "multimodal.encoder_attention"]
 
 
 def test_a_small_model_gets_one_thread_unless_the_user_says_otherwise(
@@ -110,7 +110,6 @@ def test_explicit_values_are_never_changed(bench: PluginBench, keywords: dict[st
         ({"page_size": 16, "chunked_prefill_size": 24}, r"must be a multiple of cache\.page_size \(16\), like 16"),
         ({"grammar_backend": "g", "skip_tokenizer_init": True}, r"there is no tokenizer to follow a grammar with"),
         ({"lora_backend": "none", "lora_adapters": {"a": "/x"}}, r"lora_backend is 'none', but lora\.lora_adapters"),
-        ({"deterministic": True, "ops": ["fast"]}, r"execution\.deterministic uses core's own ops alone"),
         ({"revision": "main"}, r"model\.revision is 'main', but '.*' is a directory"),
         ({"plugins": {"basis": {"x": 1}}}, r"fake-basis 1\.0 takes no options"),
     ],
@@ -170,6 +169,18 @@ def test_what_the_engine_needs_of_attention_is_refused_unless_declared(
         f'[AttentionBackendSpec(name="able", target="PACKAGE:A", features=frozenset({{"{feature}"}}))]',
     )
     assert bench.resolve(**keywords).config.attention.attention_backend == "able"
+
+
+def test_named_op_sets_of_a_deterministic_engine_must_be_deterministic(bench: PluginBench) -> None:
+    bench.offer(
+        "attention_backends",
+        '[AttentionBackendSpec(name="able", target="PACKAGE:A", features=frozenset({"deterministic"}))]',
+    )
+    bench.offer("ops", '[OpSetSpec(name="quick", target="PACKAGE:B", ops=frozenset({"linear"}))]', plugin="sets")
+    with pytest.raises(ResolutionError, match=r"'quick' .*does not support 'deterministic', which"):
+        bench.resolve(deterministic=True, ops=["quick"])
+    # What is merely installed is passed over.
+    assert not bench.resolve(deterministic=True).plugins.of_kind("ops")
 
 
 def test_a_window_as_long_as_the_context_needs_nothing(bench: PluginBench) -> None:

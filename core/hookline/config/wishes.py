@@ -163,15 +163,15 @@ def _deterministic(config: HooklineConfig) -> dict[str, str]:
 
 def _ops_wish(config: HooklineConfig) -> Wish:
     names = _names(config.execution.ops)
-    if config.execution.deterministic:
-        # Core's own ops are known to give the same numbers in every batch; those of op sets are not.
-        if names and AUTO not in names:
-            raise ConfigError(
-                f"execution.ops names {', '.join(names)}, but execution.deterministic uses core's own ops alone; "
-                "leave one of them out"
-            )
-        return Wish(kind="ops", names=(), setting="execution.deterministic", many=True)
-    return Wish(kind="ops", names=names, setting=KIND_SETTINGS["ops"], many=True, required=False)
+    # Without a set, core's own ops run, which are deterministic on any device.
+    return Wish(
+        kind="ops",
+        names=names,
+        setting=KIND_SETTINGS["ops"],
+        many=True,
+        required=False,
+        features=_deterministic(config),
+    )
 
 
 def _grammar_wish(config: HooklineConfig) -> Wish:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 from hookline.interfaces.spec import Spec
@@ -18,8 +20,11 @@ class OpSetSpec(Spec):
     """
 
     kind: ClassVar[str] = "ops"
+    known_features: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"deterministic": "has ops whose rows have the same bits in any batch, made by `deterministic_target`"}
+    )
 
     ops: frozenset[str] = frozenset()
     #: "package.module:attribute" of what ``execution.deterministic`` calls instead of ``target``, the same way: ops
-    #: whose rows have the same bits alone, in any batch and at any place in it. "": none, the set is then not used.
+    #: whose rows have the same bits alone, in any batch and at any place in it. Goes with the feature.
     deterministic_target: str = ""

@@ -25,6 +25,7 @@ class OpSetSuite(OfferSuite[OpSetSpec]):
     """Runs every op that the spec lists, in every dtype that it allows, beside core's reference."""
 
     kind = "ops"
+    confirms: ClassVar[Mapping[str, str]] = {"deterministic": "test_deterministic_ops_do_not_depend_on_the_batch"}
 
     #: "cpu" or "cuda"; by default CUDA only if the spec requires it. A set for both has two test classes.
     device_type: ClassVar[str] = ""
@@ -108,6 +109,10 @@ class OpSetSuite(OfferSuite[OpSetSpec]):
         assert listed, "list the names of the ops in the spec"
         assert sorted(listed - set(OPS)) == [], f"not ops of core (known: {', '.join(sorted(OPS))})"
         assert sorted(self.ops(dtype)) == sorted(listed)
+
+    def test_the_feature_deterministic_goes_with_a_target(self) -> None:
+        spec = self.offer().spec
+        assert ("deterministic" in spec.features) == bool(spec.deterministic_target)
 
     def test_options_are_read(self) -> None:
         """An option that nothing reads is a promise that is not kept."""

@@ -20,6 +20,7 @@ def hookline_ops() -> list[OpSetSpec]:
             name="triton",
             target="hookline_kernels.triton_set:triton_ops",
             deterministic_target="hookline_kernels.triton_set:deterministic_ops",
+            features=frozenset({"deterministic"}),
             requires=Requirements(devices=frozenset({"cuda"}), min_capability=(8, 0), packages=("triton>=3.2",)),
             ops=frozenset(
                 {

@@ -95,7 +95,7 @@ class TritonAttention(AttentionBackend):
     def _items(self, batch_size: int) -> _Items:
         target = num_items(batch_size, self.env.num_kv_heads, self._num_sms)
         sizes = (batch_size + target, batch_size, batch_size, 1)
-        request, begin, count, length = torch.empty(sum(sizes), dtype=torch.int32, device=self.env.device).split(sizes)
+        request, begin, count, length = (torch.empty(size, dtype=torch.int32, device=self.env.device) for size in sizes)
         return _Items(target=target, request=request, begin=begin, count=count, length=length)
 
     def prepare(self, plan: _Plan, geometry: AttentionGeometry) -> None:
