@@ -395,7 +395,8 @@ async def test_strict_tools_are_held_to_their_schema_once_a_call_begins() -> Non
     serving = ChatServing()
     await _chat(serving, tools=[strict, _TOOLS[1]])
     form = _format(serving)
-    assert (form["type"], form["triggers"], form["stop_after_first"]) == ("triggered_tags", ["<tool_call>"], False)
+    assert (form["type"], form["triggers"]) == ("triggered_tags", ["<tool_call>"])
+    assert "stop_after_first" not in form
     schemas = [tag["content"]["json_schema"] for tag in form["tags"]]
     assert schemas == [plain_function["parameters"], {"type": "object"}]
     await _chat(serving, tools=[strict], parallel_tool_calls=False)

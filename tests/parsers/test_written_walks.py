@@ -12,7 +12,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from hookline.formats.wire import MAX_CALLS
-from hookline.interfaces.grammar import CompiledGrammar, GrammarMatcher
+from hookline.interfaces.grammar import CompiledGrammar, GrammarBackend, GrammarEnv, GrammarMatcher
 from hookline.interfaces.parsers import FunctionCallParser
 from hookline.testkit.grammar_walks import allowed, environment
 from hookline.testkit.parser_answers import Found, join_calls
@@ -20,7 +20,7 @@ from hookline.testkit.vocabularies import byte_level
 from hookline.text.tokenizer import Tokenizer
 from tests.parsers.formats import FORMATS, RenderedFormat, parser_class
 
-backends = pytest.importorskip("hookline_grammar.xgrammar")
+_BACKENDS = {"xgrammar": "XGrammarBackend", "llguidance": "LLGuidanceBackend"}
 
 _FILTERS = {
     "type": "object",
@@ -92,13 +92,20 @@ def _tokenizer(form: RenderedFormat, markers_are_special: bool) -> Tokenizer:
 
 
 @functools.cache
-def _compiled(form: RenderedFormat, markers_are_special: bool, way: str, max_calls: int) -> CompiledGrammar:
+def _compiled(
+    form: RenderedFormat, markers_are_special: bool, way: str, max_calls: int, backend: str = "xgrammar"
+) -> CompiledGrammar:
     parser: type[FunctionCallParser] = parser_class(form.parser)
     write = parser.required_calls if way == "required" else parser.triggered_calls
     source = json.dumps({"type": "structural_tag", "format": write(TOOLS, max_calls=max_calls)})
     env = environment(_tokenizer(form, markers_are_special))
-    compiled: CompiledGrammar = backends.XGrammarBackend(env).compile("structural_tag", source)
-    return compiled
+    return _backend(backend, env).compile("structural_tag", source)
+
+
+def _backend(name: str, env: GrammarEnv) -> GrammarBackend:
+    module = pytest.importorskip(f"hookline_grammar.{name}")
+    made: GrammarBackend = getattr(module, _BACKENDS[name])(env)
+    return made
 
 
 def _take(matcher: GrammarMatcher, ids: Sequence[int]) -> bool:
@@ -149,14 +156,15 @@ def _check(found: Found, text: str, schemas: Mapping[str, Any] = _SCHEMAS) -> No
         jsonschema.validate(json.loads(arguments), schemas[name])
 
 
+@pytest.mark.parametrize("backend", _BACKENDS)
 @pytest.mark.parametrize("markers_are_special", [False, True], ids=["spelt", "special"])
 @pytest.mark.parametrize("form", _WRITTEN, ids=_IDS)
-def test_required_calls_are_read_back(form: RenderedFormat, markers_are_special: bool) -> None:
+def test_required_calls_are_read_back(form: RenderedFormat, markers_are_special: bool, backend: str) -> None:
     tokenizer = _tokenizer(form, markers_are_special)
-    for seed in range(8):
+    for seed in range(4):
         max_calls = (1, 3)[seed % 2]
         rng = random.Random(seed)
-        text = _walk(tokenizer, _compiled(form, markers_are_special, "required", max_calls).matcher(), rng)
+        text = _walk(tokenizer, _compiled(form, markers_are_special, "required", max_calls, backend).matcher(), rng)
         found = _read(form, text)
         assert found.content == "", text
         assert 1 <= len(found.calls) <= max_calls, text
@@ -189,7 +197,7 @@ def test_the_number_of_calls_is_bounded(form: RenderedFormat) -> None:
     structure = parser_class(form.parser).required_calls(TOOLS, max_calls=MAX_CALLS)
     one: list[tuple[str, Mapping[str, Any]]] = [("now", {})]
     tokenizer = _tokenizer(form, False)
-    matcher = backends.XGrammarBackend(environment(tokenizer)).compile(
+    grammar = _backend("xgrammar", environment(tokenizer)).compile(
         "structural_tag", json.dumps({"type": "structural_tag", "format": structure})
     )
     for count in (1, MAX_CALLS, MAX_CALLS + 1):
@@ -198,4 +206,4 @@ def test_the_number_of_calls_is_bounded(form: RenderedFormat) -> None:
             continue
         text = form.render_calls(one * count)
         ids = [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id or 0]
-        assert _take(matcher.matcher(), ids) is (count <= MAX_CALLS), count
+        assert _take(grammar.matcher(), ids) is (count <= MAX_CALLS), count

@@ -67,8 +67,8 @@ class _CallWriter:
                 tags = [{"type": "tag", "begin": written.open, "content": content, "end": written.close}]
             else:
                 tags = [self._call(function) for function in self._functions]
-        is_single = max_calls == 1 or written.is_single
-        return {"type": "triggered_tags", "triggers": triggers, "tags": tags, "stop_after_first": is_single}
+        ends: Structure = {"stop_after_first": True} if max_calls == 1 or written.is_single else {}
+        return {"type": "triggered_tags", "triggers": triggers, "tags": tags, **ends}
 
     def _calls(self, max_calls: int) -> list[Structure]:
         one = either([self._call(function) for function in self._functions])

@@ -31,7 +31,7 @@ class GrammarBackendSpec(Spec):
     known_features: ClassVar[Mapping[str, str]] = MappingProxyType(
         {
             "rollback": "accepted tokens can be taken back",
-            "tag_formats": "structural tags of every format; the others take triggered_tags alone",
+            "tag_formats": "structural tags of all formats that calls are written with, not of triggered_tags alone",
         }
     )
 
