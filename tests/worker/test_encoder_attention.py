@@ -8,12 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from hookline.batch.encoder_orders import EncoderOrders
 from hookline.config.engine_plan import EnginePlan
 from hookline.interfaces.attention import AttentionBackend, AttentionEnv
+from hookline.worker.encoder_store import EncoderStore
 from hookline.worker.factory import build_worker
 from hookline_attention.torch_native import TorchNativeAttention
 from tests.factories.vision import make_vision_checkpoint
 from tests.factories.worker_plans import make_plan
+from tests.factories.worker_platforms import LatePlatform
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +70,16 @@ def test_one_that_cannot_leaves_it_to_another_or_to_torch(
 def test_torch_can_be_asked_for(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(checkpoint, multimodal={"encoder_attention": "torch"})
     assert heads_of(plan, monkeypatch) == [(4, 1)]
+
+
+def test_the_encoder_is_measured_where_memory_is_counted(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    costs: list[int] = []
+    carry_out = EncoderStore.carry_out
+
+    def note(store: EncoderStore, orders: EncoderOrders, items: Any) -> None:
+        costs.extend(item.cost for item in orders.encode)
+        carry_out(store, orders, items)
+
+    monkeypatch.setattr(EncoderStore, "carry_out", note)
+    build_worker(make_plan(checkpoint, multimodal={"encoder_patch_budget": 40}), platform=LatePlatform()).close()
+    assert costs == [36]

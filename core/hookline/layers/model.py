@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hookline.config.model_config import ModelConfig
     from hookline.interfaces.attention import AttentionLayerInfo
     from hookline.interfaces.lora import LoRABackend
-    from hookline.interfaces.multimodal import EncoderInput
+    from hookline.interfaces.multimodal import EncoderInput, EncoderItem
     from hookline.layers.build import BuildContext
     from hookline.layers.linear import Linear
 
@@ -70,6 +70,14 @@ class Model(ABC):
         does not wait for the device. For models with ``encoder_row_size``.
         """
         raise NotImplementedError(f"{type(self).__name__} takes text only")
+
+    def example_item(self, cost: int) -> EncoderItem | None:
+        """An item of any content and of at most ``cost`` patches, or the smallest that there is.
+
+        Encoded once on a GPU before the engine is ready: to compile kernels, and to know what memory it takes.
+        ``None``: that is left to the first request.
+        """
+        return None
 
     def map_weight(self, name: str) -> str | None:
         """The name under which the model knows a checkpoint tensor; ``None`` if it has no use for it.

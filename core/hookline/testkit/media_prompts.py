@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from hookline.batch.forward_batch import EncoderRows
-from hookline.interfaces.multimodal import EncoderInput, ExpandedPrompt, ProcessedItem
+from hookline.interfaces.multimodal import EncoderInput, EncoderItem, ExpandedPrompt, ProcessedItem
 from hookline.layers.model import Model
 from hookline.testkit.model_harness import ModelHarness
 
@@ -22,7 +22,7 @@ class MediaPrompt:
 
     expanded: ExpandedPrompt
     #: (kind, item).
-    items: Sequence[tuple[str, ProcessedItem]]
+    items: Sequence[tuple[str, ProcessedItem | EncoderItem]]
 
     @property
     def input_ids(self) -> list[int]:

@@ -17,6 +17,7 @@ from hookline.config.model_config import ModelConfig
 from hookline.config.settings import all_settings
 from hookline.errors import ModelError, ResolutionError
 from hookline.interfaces.model import ModelSpec
+from hookline.interfaces.multimodal import ExpandedPrompt
 from hookline.layers.model import Model
 from hookline.testkit.adapters import Adapter
 from hookline.testkit.allowed import device_of
@@ -364,6 +365,17 @@ class ModelSuite(OfferSuite[ModelSpec]):
             assert rows.dtype == model.ctx.dtype
             alone = encode(model, MediaPrompt(prompt.expanded, [(kind, item)]))[0]
             self.assert_close(alone, rows)
+
+    @pytest.mark.parametrize("cost", [1, 24, 100])
+    def test_an_example_of_an_item_can_be_encoded(self, cost: int, checkpoint: Path) -> None:
+        self.need("multimodal")
+        model = self.load(checkpoint).model
+        item, smallest = model.example_item(cost), model.example_item(1)
+        if item is None or smallest is None:
+            pytest.skip("the model leaves its kernels to the first request")
+        assert item.cost <= max(cost, smallest.cost)
+        (rows,) = encode(model, MediaPrompt(ExpandedPrompt(input_ids=[], spans=[]), [(item.kind, item)]))
+        assert tuple(rows.shape) == (item.num_rows, model.encoder_row_size)
 
     def test_media_have_a_processor_that_needs_no_torch(self) -> None:
         self.need("multimodal")

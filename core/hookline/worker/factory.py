@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import torch
 
+from hookline.batch.encoder_orders import EncoderOrders
 from hookline.cache.spec import KVSpec
 from hookline.config.engine_plan import EnginePlan
 from hookline.config.model_config import ModelConfig
@@ -325,6 +326,15 @@ class _Builder:
 
     # --- memory ---
 
+    def _measure_encoder(self, model: Model) -> int:
+        """Bytes that a portion of an encoder's work takes at its peak; compiles its kernels on the way."""
+        item = model.example_item(self._config.multimodal.encoder_patch_budget)
+        if item is None:
+            return 0
+        store = EncoderStore(model, self._platform, self._dtype)
+        orders = EncoderOrders(encode=[item])
+        return self._platform.measure_peak(lambda: store.carry_out(orders, store.copy_in([item])))
+
     def _embedding_bytes(self, model: Model) -> int:
         """Device memory for embedding rows of media."""
         return int(self._config.multimodal.embedding_cache_gib * GIB) if model.encoder_row_size else 0
@@ -364,6 +374,7 @@ class _Builder:
                 position_planes=self._model_config.position_planes,
                 queue=queue,
             )
+            passes = replace(passes, activations=max(passes.activations, self._measure_encoder(model)))
             # What is gone beyond the parameters (library workspaces, loaded kernels, adapter slots) counts too.
             held = max(held, free - platform.memory().free)
         else:

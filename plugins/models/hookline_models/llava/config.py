@@ -62,7 +62,7 @@ class LlavaConfig:
         vision = config.raw.get("vision_config")
         if not isinstance(vision, Mapping):
             raise ModelError(f"{where}: 'vision_config' is missing; a LLaVA checkpoint describes its tower there")
-        kind = vision.get("model_type")
+        kind = str(vision.get("model_type"))
         if kind not in _TOWERS:
             raise ModelError(f"{where}: a tower of type '{kind}' is not supported (supported: {', '.join(_TOWERS)})")
         has_class_token, eps, act = _TOWERS[kind]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from hookline.errors import ModelError
+from hookline.interfaces.multimodal import IMAGE, EncoderItem
 from hookline.layers.model import Model
 from hookline_models.decoder import DecoderModel
 from hookline_models.llama import LlamaForCausalLM
@@ -67,6 +69,17 @@ class LlavaForConditionalGeneration(Model):
             if shape != (3, side, side):
                 raise ModelError(f"an item for LLaVA has 'pixels' of shape {(3, side, side)}, not {shape}")
         return list(self.tower.forward(torch.stack([item.tensors["pixels"] for item in items])))
+
+    def example_item(self, cost: int) -> EncoderItem | None:
+        llava = self._llava
+        return EncoderItem(
+            kind=IMAGE,
+            digest=bytes(32),
+            tensors={"pixels": np.zeros((3, llava.image_size, llava.image_size), dtype=np.uint8)},
+            grid=(llava.grid_side, llava.grid_side),
+            num_rows=llava.num_rows,
+            cost=llava.grid_side**2,
+        )
 
     def forward(self, batch: ForwardBatch) -> Tensor:
         return self.decoder.forward(batch)

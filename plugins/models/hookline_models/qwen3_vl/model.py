@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hookline.config.model_config import ModelConfig
-    from hookline.interfaces.multimodal import EncoderInput
+    from hookline.interfaces.multimodal import EncoderInput, EncoderItem
     from hookline.layers.build import BuildContext
 
 
@@ -33,6 +33,9 @@ class Qwen3VLForConditionalGeneration(Qwen3ForCausalLM):
 
     def encode(self, items: Sequence[EncoderInput]) -> list[Tensor]:
         return self.visual.encode(items)
+
+    def example_item(self, cost: int) -> EncoderItem | None:
+        return self.visual.example_item(cost)
 
     def map_weight(self, name: str) -> str | None:
         return super().map_weight(model_name(name))
@@ -51,6 +54,9 @@ class Qwen3VLMoeForConditionalGeneration(Qwen3MoeForCausalLM):
 
     def encode(self, items: Sequence[EncoderInput]) -> list[Tensor]:
         return self.visual.encode(items)
+
+    def example_item(self, cost: int) -> EncoderItem | None:
+        return self.visual.example_item(cost)
 
     def renormalizes(self, config: ModelConfig) -> bool:
         # The family always does; its configs need not say so.

@@ -8,14 +8,17 @@ Shape letters: T patches of all items, H the tower's hidden size, N heads, D hea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from hookline.errors import ModelError
+from hookline.interfaces.multimodal import IMAGE, EncoderItem
 from hookline.layers.activation import activation
 from hookline.layers.ops import LINEAR, ROTARY
 from hookline_models.qwen3_vl.grids import GridPositions
@@ -136,6 +139,20 @@ class VisionTower:
         x_TH = torch.cat([self._embed.forward(item.tensors["patches"]) for item in items])
         rows_RE = self._forward(x_TH, grids)
         return list(torch.split(rows_RE, [item.num_rows for item in items]))
+
+    def example_item(self, cost: int) -> EncoderItem:
+        """A black square of at most ``cost`` patches."""
+        merge = self._vision.merge_size
+        side = max(merge, math.isqrt(cost) // merge * merge)
+        pixels = np.zeros((side * side, self._vision.in_channels * self._vision.patch_size**2), dtype=np.uint8)
+        return EncoderItem(
+            kind=IMAGE,
+            digest=bytes(32),
+            tensors={"patches": pixels},
+            grid=(1, side, side),
+            num_rows=(side // merge) ** 2,
+            cost=side * side,
+        )
 
     def _forward(self, x_TH: Tensor, grids: Sequence[tuple[int, int, int]]) -> Tensor:
         positions_TH, cos_T1D, sin_T1D = self._positions.of(grids)
