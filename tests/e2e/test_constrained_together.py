@@ -32,7 +32,7 @@ def requests(engine: Engine) -> list[SamplingParams]:
         SamplingParams(**common, seed=2, ignore_eos=True),
         SamplingParams(**common, seed=3, min_new_tokens=40),
         SamplingParams(**common, seed=4, logit_bias=letters, frequency_penalty=1.5),
-        SamplingParams(**common, seed=5, stop="code"),
+        SamplingParams(**common, seed=5, stop=("code",)),
         SamplingParams(regex=PATTERN, seed=6, max_new_tokens=5),
         SamplingParams(seed=7, max_new_tokens=30, ignore_eos=True),
         SamplingParams(seed=8, max_new_tokens=30, ignore_eos=True, frequency_penalty=0.5),
