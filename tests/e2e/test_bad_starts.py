@@ -86,3 +86,12 @@ def test_a_wrong_command_line_ends_with_one_sentence(arguments: list[str], word:
     assert ended.returncode != 0
     assert word in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "wrong", "near"),
+    [("tool_call_parser", "qwen2", "qwen25"), ("reasoning_parser", "qwn3", "qwen3")],
+)
+def test_an_unknown_parser_is_named_with_the_nearest(setting: str, wrong: str, near: str) -> None:
+    with pytest.raises(HooklineError, match=rf"{setting}: unknown .* '{wrong}'; did you mean '{near}'\? \(known: "):
+        Engine(**{setting: wrong})
