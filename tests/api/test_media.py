@@ -117,6 +117,26 @@ async def test_generate_with_frames() -> None:
     ]
 
 
+async def test_usages_tell_the_tokens_of_media() -> None:
+    image, video = {"type": "image", "image": URL}, {"type": "video", "video": URL}
+    wanted = [
+        ("/v1/chat/completions", _chat(image, image, video), ("usage", "prompt_tokens_details")),
+        (
+            "/v1/responses",
+            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": URL}] * 2}]},
+            ("usage", "input_tokens_details"),
+        ),
+        ("/generate", {"text": "a", "image_data": [URL, URL]}, ("meta_info",)),
+    ]
+    for path, body, keys in wanted:
+        async with http(make_app(FakeServing(placeholders=KINDS))) as client:
+            answer = (await client.post(path, json=body)).json()
+        for key in keys:
+            answer = answer[key]
+        assert answer["image_tokens"] == 2, path
+        assert answer.get("video_tokens") == (1 if path == "/v1/chat/completions" else None)
+
+
 IMAGE_PART = {"type": "image_url", "image_url": {"url": URL}}
 
 

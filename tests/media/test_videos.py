@@ -56,7 +56,8 @@ def test_frames_are_those_that_transformers_reads(tmp_path: Path, form: str) -> 
         seen.append(clip)
         return indices
 
-    expected, metadata = read_video_pyav(str(file), lambda metadata: np.array(indices))
+    path: Any = str(file)
+    expected, metadata = read_video_pyav(path, lambda metadata: np.array(indices))
     video = decode_video(file.read_bytes(), sample, LIMITS)
     np.testing.assert_array_equal(video.frames, expected)
     (clip,) = seen

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -183,6 +184,7 @@ class FakeServing:
             token_ids=ids,
             finish_reason=finish,
             stats=RequestStats(len(prompt), self.cached_tokens, sent),
+            media_tokens=Counter(medium.kind for medium in request.media),
             output_logprobs=None if wish is None else [_logprob(token, wish.top, wish.token_ids) for token in ids],
             input_logprobs=None
             if start is None or wish is None or not is_first

@@ -12,9 +12,9 @@ from typing import Any
 from hookline.api.errors import describe
 from hookline.errors import RequestError
 from hookline.interfaces.api import Chunk, Serving
-from hookline.messages.outputs import FinishReason, RequestStats, TokenLogprob
+from hookline.messages.outputs import FinishReason, TokenLogprob
 from hookline.messages.requests import LogprobRequest
-from hookline_api.chat.media import read_media_params
+from hookline_api.chat.media import media_details, read_media_params
 from hookline_api.chat.thinking import thinking_limit
 from hookline_api.chat.turn import ChatTurn, ChatWish
 from hookline_api.openai.logprobs import chat_logprobs
@@ -132,7 +132,7 @@ class ResponseAnswer:
             completed_at=int(time.time()) if reason is None else None,
             incomplete_details=None if reason is None else {"reason": reason},
             output=self._writer.output,
-            usage=await self._usage(last.stats),
+            usage=await self._usage(last),
         )
         if response["store"]:
             # Nobody can answer a call that was cut off, and no template can write it.
@@ -184,10 +184,11 @@ class ResponseAnswer:
             **fields,
         }
 
-    async def _usage(self, stats: RequestStats) -> dict[str, Any]:
+    async def _usage(self, last: Chunk) -> dict[str, Any]:
+        stats, media = last.stats, media_details(last.media_tokens)
         return {
             "input_tokens": stats.prompt_tokens,
-            "input_tokens_details": {"cached_tokens": stats.cached_tokens, "cache_write_tokens": 0},
+            "input_tokens_details": {"cached_tokens": stats.cached_tokens, "cache_write_tokens": 0, **media},
             "output_tokens": stats.completion_tokens,
             "output_tokens_details": {"reasoning_tokens": await self._turn.num_reasoning_tokens(self._reader)},
             "total_tokens": stats.prompt_tokens + stats.completion_tokens,
