@@ -185,13 +185,13 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], int, str]] = {
         "schema",
     ),
     "10,000 stop strings": ({"model": "demo", "prompt": "x", "stop": [str(i) for i in range(10_000)]}, 400, "stop"),
-    "an image": (
+    "an empty image": (
         {
             "model": "demo",
             "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}],
         },
         400,
-        "image",
+        "it is empty",
     ),
 }
 
