@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,5 +94,6 @@ def test_a_wrong_command_line_ends_with_one_sentence(arguments: list[str], word:
     [("tool_call_parser", "qwen2", "qwen25"), ("reasoning_parser", "qwn3", "qwen3")],
 )
 def test_an_unknown_parser_is_named_with_the_nearest(setting: str, wrong: str, near: str) -> None:
+    settings: dict[str, Any] = {setting: wrong}
     with pytest.raises(HooklineError, match=rf"{setting}: unknown .* '{wrong}'; did you mean '{near}'\? \(known: "):
-        Engine(**{setting: wrong})
+        Engine(None, **settings)

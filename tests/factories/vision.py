@@ -19,6 +19,7 @@ from hookline.interfaces.multimodal import (
     ClipInfo,
     DecodedImage,
     DecodedVideo,
+    EncoderItem,
     ExpandedPrompt,
     MediaParams,
     MultimodalProcessor,
@@ -105,7 +106,7 @@ class PromptMaker:
         return VisionPrompt(expanded, processed, inputs)
 
 
-def media_item(kind: str, item: ProcessedItem, spans: list[tuple[int, int]]) -> MediaItem:
+def media_item(kind: str, item: ProcessedItem | EncoderItem, spans: list[tuple[int, int]]) -> MediaItem:
     """An item as a request carries it within one process; its digest is that of its arrays."""
     content = b"".join(array.tobytes() for array in item.tensors.values())
     return MediaItem(
