@@ -1,4 +1,4 @@
-# make serve | test | test-all | lint | docs | clean. Needs python3 (3.11 or newer) and make; the rest goes to .venv.
+# make serve | test | test-all | test-gpu | lint | docs | clean. Needs python3 (3.11 or newer) and make; the rest goes to .venv.
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -14,7 +14,7 @@ MEMBERS := core/pyproject.toml $(wildcard plugins/*/pyproject.toml)
 # torch without CUDA is a tenth of the size; Linux machines without an NVIDIA driver get it from here.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: serve test test-all lint docs clean
+.PHONY: serve test test-all test-gpu lint docs clean
 
 serve: $(VENV)/.serve
 	@$(BIN)/hookline serve --host $(HOST) --port $(PORT) $(ARGS)
@@ -24,6 +24,10 @@ test: $(VENV)/.test
 
 test-all: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --hypothesis-profile=random $(ARGS)
+
+# On a machine with a GPU: four processes compile kernels side by side, each engine with a part of the memory.
+test-gpu: $(VENV)/.test
+	HOOKLINE__CACHE__MEMORY_FRACTION=0.15 $(BIN)/python -m pytest -n 4 --dist loadfile -m "gpu and not slow" $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
