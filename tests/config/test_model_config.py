@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import LlamaConfig
 
 from hookline.config.model_config import ModelConfig, MoEConfig, PoolingConfig
+from hookline.config.text_defaults import TEXT_DEFAULTS
 from hookline.errors import ModelError
 from tests.factories.checkpoints import make_model
 
@@ -82,6 +84,30 @@ def test_sizes_of_a_nested_text_config_count_and_the_outer_tie_decides(tmp_path:
     assert config.dtype == "bfloat16"
     assert config.text["hidden_size"] == 32
     assert config.raw["architectures"] == ["X"]
+
+
+def test_a_nested_text_config_may_leave_out_the_defaults_of_llama(tmp_path: Path) -> None:
+    """As llava-1.5-7b-hf does; what transformers makes of the same is the oracle."""
+    text = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 4096, "model_type": "llama"}
+    text |= {"rms_norm_eps": 1e-05, "vocab_size": 32064}
+    config = ModelConfig.load(
+        write(tmp_path, {"architectures": ["LlavaForConditionalGeneration"], "text_config": text})
+    )
+    theirs = LlamaConfig(**text)
+    assert (config.hidden_size, config.intermediate_size) == (theirs.hidden_size, theirs.intermediate_size)
+    assert (config.num_layers, config.num_q_heads) == (theirs.num_hidden_layers, theirs.num_attention_heads)
+    assert (config.num_kv_heads, config.head_dim) == (theirs.num_key_value_heads, theirs.head_dim)
+    assert (config.vocab_size, config.context_len, config.rms_norm_eps) == (32064, 4096, 1e-05)
+    assert config.hidden_act == theirs.hidden_act
+    for key, value in TEXT_DEFAULTS["llama"].items():
+        assert getattr(LlamaConfig(), key) == value
+
+
+def test_other_families_and_plain_configs_have_no_defaults(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="'hidden_size' is missing"):
+        ModelConfig.load(write(tmp_path, {"architectures": ["X"], "text_config": {"model_type": "other"}}))
+    with pytest.raises(ModelError, match="'hidden_size' is missing"):
+        load(tmp_path, model_type="llama", hidden_size=None)
 
 
 def test_both_spellings_of_rope(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import concurrent.futures
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,13 @@ def _disc(colour: str) -> bytes:
     image = Image.new("RGB", (128, 128), "white")
     ImageDraw.Draw(image).ellipse((40, 40, 90, 90), fill=colour)
     return image_file(image)
+
+
+def test_a_decoder_is_there_before_the_first_picture(server: RunningServer) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while not any("hookline.media.decoder" in child.cmdline() for child in server.children()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def _uri(file: bytes, kind: str = "image/png") -> str:

@@ -96,6 +96,20 @@ async def test_videos_and_frames(setup: DecoderSetup) -> None:
         os.unlink(FOLDER / segment)
 
 
+async def test_one_is_started_ahead_and_takes_the_first_job(setup: DecoderSetup) -> None:
+    decoders = Decoders(setup, count=2, timeout=60)
+    try:
+        assert decoders.pids == []
+        await decoders.start_ahead()
+        await decoders.start_ahead()
+        (pid,) = decoders.pids
+        await _run(decoders, setup, image_file())
+        assert decoders.pids == [pid]
+    finally:
+        await decoders.close()
+        os.unlink(FOLDER / f"{setup.prefix}1")
+
+
 @pytest.mark.parametrize(
     ("red", "status", "message"),
     [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hookline.config.rope_config import RopeConfig
+from hookline.config.text_defaults import with_defaults
 from hookline.errors import ModelError
 
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -105,6 +106,8 @@ def _parse(path: Path, raw: Mapping[str, Any]) -> ModelConfig:
     text = raw.get("text_config") or raw
     if not isinstance(text, Mapping):
         raise ModelError(f"{where}: text_config must be an object, not {type(text).__name__}")
+    if text is not raw:
+        text = with_defaults(text)
     architectures = raw.get("architectures")
     if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
         raise ModelError(f"{where}: 'architectures' must list the model's class name, it is {architectures!r}")

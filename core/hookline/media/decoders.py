@@ -37,7 +37,7 @@ MakeRoom = Callable[[int], None]
 
 
 class Decoders:
-    """The processes. Started when they are needed first. Used on one event loop."""
+    """The processes. Started when they are needed first, one perhaps ahead. Used on one event loop."""
 
     def __init__(self, setup: DecoderSetup, *, count: int, timeout: float) -> None:
         """``timeout`` is the seconds of one job; ``setup.max_seconds`` should be more."""
@@ -52,6 +52,13 @@ class Decoders:
     def pids(self) -> list[int]:
         """Process ids of those that live."""
         return [decoder.pid for decoder in (*self._idle, *self._busy)]
+
+    async def start_ahead(self) -> None:
+        """Start one, unless there is one: the first medium then need not wait for a process and its imports."""
+        if not self._busy:
+            async with self._free:
+                if not self._idle:
+                    self._idle.append(await _Decoder.start(self._setup))
 
     async def run(
         self,

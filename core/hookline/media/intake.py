@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import secrets
 import time
@@ -25,6 +26,8 @@ from hookline.media.pool import Admission, Entry, MediaPool, PoolFullError
 from hookline.media.prepared import PreparedMedia, PreparedMedium
 from hookline.observability.media_metrics import MediaFigures
 
+logger = logging.getLogger(__name__)
+
 #: Blobs up to so many bytes are hashed on the loop.
 _INLINE_BYTES = 64 * 1024
 
@@ -43,6 +46,7 @@ class DecodesMedia(Protocol):
         is_frames: bool = False,
         fps: float | None = None,
     ) -> Processed: ...
+    async def start_ahead(self) -> None: ...
     async def close(self) -> None: ...
 
 
@@ -118,6 +122,13 @@ class MediaIntake:
         self._names = itertools.count(1)
         self._fetches = asyncio.Semaphore(config.media_fetches)
         self._jobs: dict[bytes, _Job] = {}
+
+    async def start_ahead(self) -> None:
+        """Have a decoder ready for the first medium. Where that fails, the first medium tells."""
+        try:
+            await self._decoders.start_ahead()
+        except OSError:
+            logger.warning("no decoder of media could be started ahead", exc_info=True)
 
     async def prepare(self, media: Sequence[MediaInput]) -> PreparedMedia:
         """Fetch, decode and hold the media of a request; the caller must ``release`` them.

@@ -28,6 +28,7 @@ from hookline.frontend.serving import EngineServing, ServerReports
 from hookline.frontend.tokenizer_manager import TokenizerManager
 from hookline.interfaces.api import GenerateRequest
 from hookline.media.factory import build_intake, build_processor
+from hookline.media.intake import MediaIntake
 from hookline.messages.control import ControlRequest
 from hookline.messages.sockets import AsyncSocketReceiver, SocketReceiver
 from hookline.messages.transport import Sender
@@ -122,7 +123,7 @@ class Server:
             http = make_http_server(
                 create_app(serving, load_families(self._plan.plugins), self._config), self._config.server
             )
-            cause = await self._serve(manager, http, receiver, watches)
+            cause = await self._serve(manager, media, http, receiver, watches)
             if cause is None and self._is_connected:
                 await self._shut_down_scheduler(sender, watches["scheduler"])
             return cause
@@ -138,13 +139,14 @@ class Server:
     async def _serve(
         self,
         manager: TokenizerManager,
+        media: MediaIntake | None,
         http: uvicorn.Server,
         receiver: SocketReceiver[FrontendInput],
         watches: Mapping[str, asyncio.Task[str]],
     ) -> str | None:
         listening = asyncio.create_task(_listen(http, self._listener))
         pumping = asyncio.create_task(_pump(receiver, manager))
-        starting = asyncio.create_task(self._start_up(manager))
+        starting = asyncio.create_task(self._start_up(manager, media))
         stopping = asyncio.create_task(self._stop.wait())
         tasks: set[asyncio.Task[Any]] = {listening, pumping, starting, stopping, *watches.values()}
         try:
@@ -166,7 +168,7 @@ class Server:
                 task.cancel()
             await asyncio.gather(listening, pumping, starting, stopping, return_exceptions=True)
 
-    async def _start_up(self, manager: TokenizerManager) -> None:
+    async def _start_up(self, manager: TokenizerManager, media: MediaIntake | None) -> None:
         state = manager.state
         state.starting("the model is being loaded")
         processes = self._reports.info["processes"]
@@ -198,6 +200,9 @@ class Server:
             f"Hookline serves {self._plan.served_model_name} at {url} (ready in {seconds:.1f} s). Try:\n"
             f"  {_example(url, self._plan, manager.builder)}"
         )
+        if media is not None:
+            # Only now: its imports would take processor time from the start.
+            await media.start_ahead()
 
     async def _drain(self, manager: TokenizerManager, watches: Mapping[str, asyncio.Task[str]]) -> str | None:
         """Let running requests end, up to the deadline; gives the cause if a process dies meanwhile."""
