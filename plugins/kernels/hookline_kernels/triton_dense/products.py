@@ -82,12 +82,11 @@ def _matvec(
     total = x if residual is None else torch.empty(tokens, inputs, dtype=x.dtype, device=x.device)
     tile = matvec_tile(inputs, outputs, is_gated)
     block_c = min(tile.inputs, triton.next_power_of_2(inputs))
-    launch = early_launch(x.device)
     matvec_kernel[(triton.cdiv(outputs, tile.outputs),)](
         x, x if residual is None else residual, x if norm is None else norm, weight, x if bias is None else bias,
         out, total, tokens, x.stride(0), 0 if residual is None else residual.stride(0), out.stride(0), eps,
         C=inputs, OUT=outputs, BLOCK_O=tile.outputs, BLOCK_C=block_c, BLOCK_ROW=triton.next_power_of_2(inputs),
         HAS_RESIDUAL=residual is not None, HAS_NORM=norm is not None, HAS_BIAS=bias is not None, IS_GATED=is_gated,
-        PDL=bool(launch), num_warps=tile.num_warps, **launch,
+        num_warps=tile.num_warps, **early_launch(x.device),
     )  # fmt: skip
     return out, total

@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hookline_kernels.early_launch import has_early_launch
 from hookline_kernels.triton_moe.align import align
 from hookline_kernels.triton_moe.few import few_down, few_up
 from hookline_kernels.triton_moe.grouped import grouped_down, grouped_up, sum_experts
-from hookline_kernels.triton_moe.launching import has_dependent_launch
 from hookline_kernels.triton_moe.tiles import ExpertsShape, GroupedTile, Tiles, default_grouped, device_name, tiles_for
 
 #: Rows an expert has on average, for which the one tile of the deterministic variant is taken.
@@ -38,7 +38,7 @@ def fused_moe_deterministic(
     if ids_TK.numel() == 0:
         return torch.zeros(x_TH.shape, dtype=x_TH.dtype, device=x_TH.device)
     shape = shape_of(w13_EJH, w2_EHI)
-    if has_dependent_launch(x_TH.device) and x_TH.element_size() == 2:
+    if has_early_launch(x_TH.device) and x_TH.element_size() == 2:
         tiles = tiles_for(device_name(x_TH.device), shape, ids_TK.numel())
         up, down = tiles.up, tiles.down
     else:

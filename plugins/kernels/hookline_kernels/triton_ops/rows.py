@@ -151,13 +151,12 @@ def _rope_store(
         # One token is spread over many programs, many tokens are not.
         tile = _HEADS_TILE if tokens > _SPREAD_TOKENS else _HEADS_TILE // 8
         block_n = max(1, min(triton.next_power_of_2(heads), tile // (2 * half)))
-        launch = early_launch(qkv.device)
         rope_store_kernel[(tokens, -(-heads // block_n))](
             qkv, qkv if weight is None else weight, cos, sin, k_plane, v_plane, loc,
             tokens, qkv.stride(0), cos.stride(0), sin.stride(0), loc.stride(0),
             k_plane.stride(0), k_plane.stride(1), v_plane.stride(0), v_plane.stride(1), eps,
             NUM_Q=num_q, NUM_KV=num_kv, D=head_dim, BLOCK_N=block_n, BLOCK_HALF=half, HAS_NORM=weight is not None,
-            PDL=bool(launch), num_warps=4 if tokens > _SPREAD_TOKENS else 1, **launch,
+            num_warps=4 if tokens > _SPREAD_TOKENS else 1, **early_launch(qkv.device),
         )  # fmt: skip
     qkv_TND = qkv.view(tokens, heads, head_dim)
     return qkv_TND[:, :num_q], qkv_TND[:, num_q : num_q + num_kv], qkv_TND[:, num_q + num_kv :]
