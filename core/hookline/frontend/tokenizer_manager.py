@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -12,14 +11,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from hookline.errors import EngineDeadError, HooklineError, OverloadedError, RequestError
+from hookline.errors import HooklineError, OverloadedError, RequestError
+from hookline.frontend.control_calls import ControlCalls
 from hookline.frontend.engine_state import EngineState
 from hookline.frontend.pending_request import PendingChoice, PendingRequest
 from hookline.frontend.request_builder import RequestBuilder
 from hookline.interfaces.api import Chunk, GenerateRequest
 from hookline.media.intake import MediaIntake
 from hookline.media.prepared import PreparedMedia
-from hookline.messages.control import ControlReply, ControlRequest, SchedulerStats
+from hookline.messages.control import ControlReply, SchedulerStats
 from hookline.messages.outputs import BatchEmbeddingOutput, BatchTextOutput, FinishReason, RequestStats
 from hookline.messages.requests import AbortReq, TokenizedRequest
 from hookline.messages.transport import Sender
@@ -34,10 +34,6 @@ T = TypeVar("T")
 _INLINE_CHARS = 2048
 _INLINE_TOKENS = 16384
 _TOKENIZER_THREADS = 2
-_CONTROL_SECONDS = 60.0
-#: Methods that read or move weights.
-_SLOW_CONTROL_SECONDS = 1800.0
-_SLOW_CONTROL = frozenset({"update_weights", "release_memory", "resume_memory", "load_adapter"})
 
 
 class TokenizerManager:
@@ -77,8 +73,7 @@ class TokenizerManager:
         #: Choice id -> its state, until the scheduler has sent its end: a reader that went away leaves its
         #: choices here, so that their ids cannot be reused while the scheduler still knows them.
         self._choices: dict[str, PendingChoice] = {}
-        self._control_ids = itertools.count(1)
-        self._control: dict[int, asyncio.Future[ControlReply]] = {}
+        self._control = ControlCalls(sender)
         self._stats: SchedulerStats | None = None
         #: Set once the server ends: what it tells requests that are still being tokenized.
         self._farewell: str | None = None
@@ -152,9 +147,7 @@ class TokenizerManager:
         elif isinstance(message, BatchEmbeddingOutput):
             self._handle_embeddings(message)
         elif isinstance(message, ControlReply):
-            waiting = self._control.pop(message.id, None)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(message)
+            self._control.answered(message)
         else:
             self._handle_stats(message)
 
@@ -247,22 +240,7 @@ class TokenizerManager:
         method's own limit), ``EngineDeadError`` when it dies.
         """
         self.state.check_alive()
-        seconds = timeout or (_SLOW_CONTROL_SECONDS if method in _SLOW_CONTROL else _CONTROL_SECONDS)
-        ident = next(self._control_ids)
-        answer: asyncio.Future[ControlReply] = asyncio.get_running_loop().create_future()
-        self._control[ident] = answer
-        try:
-            self._sender.send(ControlRequest(id=ident, method=method, arguments=dict(arguments)))
-            async with asyncio.timeout(seconds):
-                reply = await answer
-        except TimeoutError as exc:
-            raise RequestError(
-                f"the engine did not answer '{method}' within {seconds:g} s", status_code=504, code="timeout"
-            ) from exc
-        finally:
-            self._control.pop(ident, None)
-        if not reply.ok:
-            raise RequestError(reply.message or f"the engine refused '{method}'", code="control_failed")
+        reply = await self._control.call(method, arguments, timeout)
         if "released_memory" in reply.data:
             self.state.released(reply.data["released_memory"])
         return {"message": reply.message, **reply.data}
@@ -292,9 +270,7 @@ class TokenizerManager:
         self.state.dead(cause)
         for request in list(self._requests.values()):
             request.fail(cause)
-        for waiting in self._control.values():
-            if not waiting.done():
-                waiting.set_exception(EngineDeadError(cause))
+        self._control.fail_all(cause)
 
     async def close(self) -> None:
         """Stop the threads, and what prepares media."""
