@@ -12,6 +12,7 @@ from typing import Any, Self
 from hookline.config.resolve import resolve_engine
 from hookline.config.sources import LoadedConfig, load_config
 from hookline.engine_core import EngineCore
+from hookline.engine_mail import EngineMail
 from hookline.engine_media import EngineMedia, to_source, with_media
 from hookline.errors import RequestError
 from hookline.frontend.output_parser import build_output_parser
@@ -75,8 +76,7 @@ class Engine:
         processor = build_processor(self.plan, tokenizer)
         self._media = None if processor is None else EngineMedia(self.plan, processor)
         self._builder = RequestBuilder(self.plan, tokenizer, processor)
-        #: rid -> chunks that another iterator's step met.
-        self._mail: dict[str, list[Chunk]] = {}
+        self._mail = EngineMail(self._core)
         self._closed = False
         timeline.mark("ready")
         #: Phase -> seconds: "config", "weights", "kernels", "graphs", "ready".
@@ -113,7 +113,7 @@ class Engine:
         requests = with_media(requests, images, videos, is_list=not isinstance(prompts, str))
         choices, built, media = self._build(requests)
         with self._bars.generation(len(choices)) as bar:
-            for chunk in self._chunks(choices, built, media):
+            for chunk in self._mail.chunks(choices, built, media):
                 if chunk.finish_reason is not None:
                     bar.update(choices[chunk.rid].output_ids)
         return [choice.generation() for choice in choices.values()]
@@ -139,7 +139,7 @@ class Engine:
         ids = None if input_ids is None else [input_ids]
         requests = self._requests(prompts, ids, sampling_params, logprobs, lora, 0, "")
         requests = with_media(requests, images, videos, is_list=False)
-        return self._chunks(*self._build([replace(request, stream=True) for request in requests]))
+        return self._mail.chunks(*self._build([replace(request, stream=True) for request in requests]))
 
     def chat(
         self,
@@ -200,7 +200,7 @@ class Engine:
             reasoning=context,
             media=rendered.media,
         )
-        return self._chat_deltas(self._chunks(*self._build([request])), parser)
+        return self._chat_deltas(self._mail.chunks(*self._build([request])), parser)
 
     def _chat_deltas(self, chunks: Iterator[Chunk], parser: OutputParser) -> Generator[ChatDelta, None, None]:
         for chunk in chunks:
@@ -227,7 +227,7 @@ class Engine:
             for prompt, ids in _prompts(prompts, input_ids)
         ]
         choices, built, media = self._build(requests)
-        for _ in self._chunks(choices, built, media):
+        for _ in self._mail.chunks(choices, built, media):
             pass
         return [choice.embedding() for choice in choices.values()]
 
@@ -354,49 +354,6 @@ class Engine:
         if media and self._media is None:
             raise RequestError(f"{media[0].where}: this model takes text only", code="unsupported_content")
         return PreparedMedia(media=[]) if self._media is None or not media else self._media.prepare(media)
-
-    def _chunks(
-        self,
-        choices: dict[str, ChoiceBuilder],
-        built: Sequence[TokenizedRequest],
-        media: Sequence[PreparedMedia],
-    ) -> Generator[Chunk, None, None]:
-        """Send the requests and give their chunks until all have ended; aborts what is left on an early stop."""
-        open_rids = set(choices)
-        for rid in choices:
-            self._mail[rid] = []
-        try:
-            self._core.submit(built)
-            while open_rids:
-                for chunk in self._receive(open_rids):
-                    finish = chunk.finish_reason
-                    if finish is not None:
-                        open_rids.discard(chunk.rid)
-                        if finish.type == "abort":
-                            raise RequestError(finish.message, code=finish.code or None, status_code=finish.status_code)
-                    choices[chunk.rid].add(chunk)
-                    yield chunk
-        finally:
-            self._forget(choices, open_rids)
-            for own in media:
-                own.release()
-
-    def _receive(self, rids: set[str]) -> list[Chunk]:
-        """Waiting chunks of these requests, in order; steps the engine when there is none."""
-        if not any(self._mail[rid] for rid in rids):
-            for chunk in self._core.step():
-                if chunk.rid in self._mail:
-                    self._mail[chunk.rid].append(chunk)
-        waiting = []
-        for rid in list(rids):
-            waiting.extend(self._mail[rid])
-            self._mail[rid] = []
-        return waiting
-
-    def _forget(self, choices: Mapping[str, ChoiceBuilder], open_rids: set[str]) -> None:
-        self._core.abort(sorted(open_rids))
-        for rid in choices:
-            self._mail.pop(rid, None)
 
     def _need_tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
