@@ -22,6 +22,7 @@ COMMON = {
     "formats",
     "interfaces",
     "kernel_cache",
+    "machine",
     "observability",
     "platform",
     "plugins",
@@ -47,7 +48,8 @@ COMMON_MAY: dict[str, set[str]] = {
     "deprecations": {"_version", "errors"},
     "sampling_params": {"errors"},
     "kernel_cache": set(),
-    "platform": {"errors"},
+    "machine": set(),
+    "platform": {"errors", "machine"},
     "text": {"errors", "sampling_params"},
     "interfaces": {"errors", "sampling_params"},
     "formats": {"errors", "interfaces", "text"},
@@ -57,8 +59,8 @@ COMMON_MAY: dict[str, set[str]] = {
 }
 #: What puts the parts together may import all of them.
 COMPOSITION = {
-    "__init__", "__main__", "bench", "cli", "commands", "engine", "engine_core", "engine_mail", "engine_media", "launch", "outputs",
-    "prebuild", "processes", "progress", "scaffold", "testkit",
+    "__init__", "__main__", "bench", "cli", "commands", "engine", "engine_core", "engine_mail", "engine_media", "launch",
+    "outputs", "prebuild", "processes", "progress", "scaffold", "testkit",
 }  # fmt: skip
 #: What a plugin may import of core; hookline.api only to serve HTTP.
 FOR_PLUGINS = {
