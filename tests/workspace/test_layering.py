@@ -59,8 +59,8 @@ COMMON_MAY: dict[str, set[str]] = {
 }
 #: What puts the parts together may import all of them.
 COMPOSITION = {
-    "__init__", "__main__", "bench", "cli", "commands", "engine", "engine_core", "engine_mail", "engine_media", "launch",
-    "outputs", "prebuild", "processes", "progress", "scaffold", "testkit",
+    "__init__", "__main__", "bench", "cli", "commands", "engine", "engine_core", "engine_mail", "engine_media",
+    "launch", "outputs", "prebuild", "processes", "progress", "scaffold", "testkit",
 }  # fmt: skip
 #: What a plugin may import of core; hookline.api only to serve HTTP.
 FOR_PLUGINS = {

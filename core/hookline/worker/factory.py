@@ -26,10 +26,9 @@ from hookline.layers.model import Model
 from hookline.layers.ops import Ops
 from hookline.observability.timeline import Timeline
 from hookline.platform import Platform, WorkQueue, create_platform
-from hookline.plugins.plan import ChosenSpec
+from hookline.worker.attention_backends import AttentionBackends
 from hookline.worker.decode_graphs import LARGEST_GRAPH, DecodeGraphs, ladder
 from hookline.worker.encoder_store import EncoderStore
-from hookline.worker.hybrid_attention import HybridAttention
 from hookline.worker.kv_pool import KVPool, bytes_per_token
 from hookline.worker.memory import (
     CPU_KV_LIMIT,
@@ -104,6 +103,7 @@ class _Builder:
             page_size=page_size,
         )
         self._ops = self._build_ops()
+        self._attention = AttentionBackends(plan.plugins)
 
     def build(self, progress: Progress | None, timeline: Timeline) -> LocalWorker:
         """Everything, in the order in which memory must be taken."""
@@ -124,7 +124,7 @@ class _Builder:
             weights.load(None if progress is None else lambda done, total: progress("weights", done, total))
         timeline.mark("weights")
         with naming("the attention backend's workspace", "name another attention.attention_backend", platform):
-            attention = self._build_attention()
+            attention = self._attention.build(self._decoder_env())
         queue = platform.queue()
         specs = self._kv_specs(model)
         ledger = self._plan_memory(model, attention, lora, queue, specs, free)
@@ -133,7 +133,7 @@ class _Builder:
         kv = KVPool(specs, num_tokens=ledger.num_tokens, page_size=sizes.page_size, platform=platform)
         graphs = self._graph_sizes(max_running)
         if not graphs and platform.captures_graphs and not self._config.execution.disable_cuda_graph:
-            name = self._attention_specs[-1].name
+            name = self._attention.of_decodes.name
             logger.warning("decode runs without graphs: attention backend '%s' does not support them", name)
         steps = self._build_steps(model, attention, lora, kv, queue, max_running, graphs)
         timeline.mark("kernels")
@@ -208,60 +208,37 @@ class _Builder:
             )
         )
 
-    def _build_attention(self) -> AttentionBackend:
-        """The chosen backend; of two the first runs prefills, the second decodes."""
+    def _encoder_backend(self, num_heads: int, head_dim: int) -> AttentionBackend | None:
+        """A backend for the heads of an encoder of media, or ``None`` for torch's own attention."""
+        if self._config.multimodal.encoder_attention == "torch":
+            return None
+        return self._attention.build_encoder(
+            self._attention_env(page_size=1, num_q_heads=num_heads, num_kv_heads=num_heads, head_dim=head_dim)
+        )
+
+    def _decoder_env(self) -> AttentionEnv:
         model = self._model_config
-        env = AttentionEnv(
-            device=self._platform.device,
-            dtype=self._dtype,
+        return self._attention_env(
             page_size=self._sizes.page_size,
             num_q_heads=model.num_q_heads,
             num_kv_heads=model.num_kv_heads,
             head_dim=model.head_dim,
+        )
+
+    def _attention_env(self, *, page_size: int, num_q_heads: int, num_kv_heads: int, head_dim: int) -> AttentionEnv:
+        execution = self._config.execution
+        return AttentionEnv(
+            device=self._platform.device,
+            dtype=self._dtype,
+            page_size=page_size,
+            num_q_heads=num_q_heads,
+            num_kv_heads=num_kv_heads,
+            head_dim=head_dim,
             max_context_len=self._sizes.max_context_len,
             max_running_requests=self._sizes.max_running,
-            deterministic=self._config.execution.deterministic,
-            kernel_cache_dir=self._config.execution.kernel_cache_dir,
+            deterministic=execution.deterministic,
+            kernel_cache_dir=execution.kernel_cache_dir,
         )
-        plugins = self._plan.plugins
-        backends: list[AttentionBackend] = [
-            plugins.load(spec)(replace(env, options=plugins.options_of(spec))) for spec in self._attention_specs
-        ]
-        return backends[0] if len(backends) == 1 else HybridAttention(env, *backends)
-
-    def _encoder_backend(self, num_heads: int, head_dim: int) -> AttentionBackend | None:
-        """A backend for the heads of an encoder of media: the chosen one, or one that would have done, if it lets
-        tokens see later ones."""
-        plugins = self._plan.plugins
-        others = [spec for spec in plugins.spare if spec.kind == "attention_backends"]
-        fitting = [
-            spec
-            for spec in [*self._attention_specs, *others]
-            if "mask.full" in spec.features and (not spec.head_dims or head_dim in spec.head_dims)
-        ]
-        if not fitting or self._config.multimodal.encoder_attention == "torch":
-            return None
-        spec = fitting[0]
-        backend: AttentionBackend = plugins.load(spec)(
-            AttentionEnv(
-                device=self._platform.device,
-                dtype=self._dtype,
-                page_size=1,
-                num_q_heads=num_heads,
-                num_kv_heads=num_heads,
-                head_dim=head_dim,
-                max_context_len=self._sizes.max_context_len,
-                max_running_requests=self._sizes.max_running,
-                deterministic=self._config.execution.deterministic,
-                options=plugins.options_of(spec),
-            )
-        )
-        return backend
-
-    @property
-    def _attention_specs(self) -> list[ChosenSpec]:
-        plugins = self._plan.plugins
-        return [plugins.one("attention_backends"), *plugins.of_kind("attention_backends")[1:2]]
 
     def _kv_specs(self, model: Model) -> list[KVSpec]:
         return [
@@ -320,7 +297,7 @@ class _Builder:
         execution = self._config.execution
         if execution.disable_cuda_graph or not self._platform.captures_graphs:
             return []
-        if "graphs" not in self._attention_specs[-1].features:
+        if "graphs" not in self._attention.of_decodes.features:
             return []
         return ladder(min(max_running, execution.cuda_graph_max_bs or LARGEST_GRAPH))
 
