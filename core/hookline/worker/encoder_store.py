@@ -39,8 +39,8 @@ class EncoderStore:
         self._platform = platform
         self._dtype = dtype
         self._rows: dict[bytes, torch.Tensor] = {}
-        #: What went wrong with items that have no rows.
-        self._faults: dict[bytes, str] = {}
+        #: Digest -> what went wrong, of items that have no rows.
+        self.faults: dict[bytes, str] = {}
 
     def copy_in(self, items: Sequence[EncoderItem]) -> list[HostItem]:
         """Copies of the items' arrays, from which they go to the device."""
@@ -53,7 +53,7 @@ class EncoderStore:
                 self._rows[digest] = self._platform.to_host(self._rows[digest])
         for digest in orders.drop:
             self._rows.pop(digest, None)
-            self._faults.pop(digest, None)
+            self.faults.pop(digest, None)
         if items:
             with torch.inference_mode():
                 self._encode(items)
@@ -64,7 +64,7 @@ class EncoderStore:
         for run in runs:
             rows_NE = self._rows.get(run.digest)
             if rows_NE is None:
-                faults[run.digest] = self._faults.get(run.digest, "the rows of an item were never made")
+                faults[run.digest] = self.faults.get(run.digest, "the rows of an item were never made")
                 size = (run.num_rows, self._model.encoder_row_size)
                 pieces.append(torch.zeros(size, dtype=self._dtype, device=self._platform.device))
             else:
@@ -92,7 +92,7 @@ class EncoderStore:
             item = items[0].item
             logger.exception("the encoder failed for an item of kind %s and grid %s", item.kind, item.grid)
             what = f"the encoder failed for the {item.kind} of grid {item.grid}: {type(exc).__name__}: {exc}"
-            self._faults[item.digest] = what
+            self.faults[item.digest] = what
 
     def _input(self, host: HostItem) -> EncoderInput:
         device = self._platform.device

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from hookline.batch.encoder_orders import EncoderOrders
@@ -56,6 +56,11 @@ class LocalWorker:
         # The senders' arrays may be gone when the queue comes to it.
         items = self._encoder.copy_in(orders.encode)
         self._queue.submit(lambda: self._encoder.carry_out(orders, items))
+
+    @property
+    def encoder_faults(self) -> Mapping[bytes, str]:
+        """Digest -> what went wrong, of items that were to be encoded and have no rows."""
+        return self._encoder.faults
 
     def load_adapter(self, slot: int, name: str, path: Path) -> None:
         """Load a PEFT directory into a slot from 1; ``ModelError`` for what is wrong with it."""

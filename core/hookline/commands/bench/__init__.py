@@ -11,6 +11,7 @@ from hookline.commands.bench.offline import offline
 from hookline.commands.bench.overhead import overhead
 from hookline.commands.bench.serving import serving
 from hookline.commands.bench.startup import startup
+from hookline.commands.bench.vision import vision
 
 
 @click.group()
@@ -18,5 +19,5 @@ def bench() -> None:
     """Measure the engine, the server, and what lies between them."""
 
 
-for _command in (offline, serving, grammar, host, frontend, startup, overhead):
+for _command in (offline, serving, grammar, host, frontend, startup, overhead, vision):
     bench.add_command(_command)
