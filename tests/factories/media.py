@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from hookline.messages.requests import MediaItem, MediaTensor, MultimodalInputs
-from hookline.testkit.fake_worker import FakeWorker, expected_output, row_token
+from hookline.testkit.fake_tokens import expected_output, row_token
+from hookline.testkit.fake_worker import FakeWorker
 from hookline.testkit.scheduling import VOCAB_SIZE, Harness
 
 #: What stands for a row of any picture in a prompt.

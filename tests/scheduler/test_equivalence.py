@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 
 from hookline.messages.requests import LogprobRequest, PoolingRequest
-from hookline.testkit.fake_worker import FakeWorker, expected_output
+from hookline.testkit.fake_tokens import expected_output
+from hookline.testkit.fake_worker import FakeWorker
 from hookline.testkit.plans import chosen
 from hookline.testkit.properties import examples
 from hookline.testkit.scheduling import VOCAB_SIZE, Harness, Output, talkative_prompts

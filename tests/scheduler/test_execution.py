@@ -10,7 +10,8 @@ from hookline.batch.forward_mode import ForwardMode
 from hookline.errors import PluginError
 from hookline.interfaces.scheduling import PrefillItem, Rejection, SchedulerEnv, StepPlan
 from hookline.messages.requests import LogprobRequest
-from hookline.testkit.fake_worker import FakeWorker, expected_output
+from hookline.testkit.fake_tokens import expected_output
+from hookline.testkit.fake_worker import FakeWorker
 from hookline.testkit.plans import chosen
 from hookline.testkit.scheduling import VOCAB_SIZE, Harness
 from tests.factories import schedulers

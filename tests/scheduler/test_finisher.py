@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hookline.messages.outputs import FinishReason
-from hookline.testkit.fake_worker import FakeWorker, expected_output
+from hookline.testkit.fake_tokens import expected_output
+from hookline.testkit.fake_worker import FakeWorker
 from hookline.testkit.scheduling import VOCAB_SIZE, Harness
 from tests.factories.waits import Door
 

@@ -13,7 +13,7 @@ from hookline.interfaces.grammar import GrammarBackend, GrammarEnv
 from hookline.scheduler.grammar import CompileJob, GrammarCompiler
 from hookline.scheduler.grammar_chain import BackendChain, BackendLink
 from hookline.scheduler.grammar_makers import LocalMaker
-from hookline.testkit.fake_worker import expected_output
+from hookline.testkit.fake_tokens import expected_output
 from hookline.testkit.scheduling import EOS, VOCAB_SIZE, Harness
 from hookline.text.tokenizer import load_tokenizer
 from tests.factories.fake_grammar import FAKE_GRAMMAR, FakeGrammar, FakeGrammarBackend

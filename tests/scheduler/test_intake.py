@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from hookline.messages.requests import LogprobRequest, PoolingRequest
-from hookline.testkit.fake_worker import FakeWorker, expected_output
+from hookline.testkit.fake_tokens import expected_output
+from hookline.testkit.fake_worker import FakeWorker
 from hookline.testkit.plans import chosen
 from hookline.testkit.scheduling import VOCAB_SIZE, Harness, Output
 

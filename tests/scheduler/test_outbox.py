@@ -8,7 +8,7 @@ import pytest
 
 from hookline.messages.outputs import BatchEmbeddingOutput, BatchTokenOutput
 from hookline.messages.requests import LogprobRequest, PoolingRequest
-from hookline.testkit.fake_worker import expected_output, next_hash, start_hash, token_logprob
+from hookline.testkit.fake_tokens import expected_output, next_hash, start_hash, token_logprob
 from hookline.testkit.plans import chosen
 from hookline.testkit.scheduling import VOCAB_SIZE, Harness
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hookline.testkit.fake_worker import FakeWorker, expected_output
+from hookline.testkit.fake_tokens import expected_output
+from hookline.testkit.fake_worker import FakeWorker
 from hookline.testkit.scheduling import VOCAB_SIZE, Harness
 
 SHARED = list(range(30, 50))

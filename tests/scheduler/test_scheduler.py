@@ -13,7 +13,8 @@ from hookline.messages.requests import LogprobRequest, PoolingRequest, Tokenized
 from hookline.messages.transport import LocalChannel
 from hookline.sampling_params import SamplingParams
 from hookline.scheduler.factory import build_scheduler
-from hookline.testkit.fake_worker import FakeWorker, expected_output
+from hookline.testkit.fake_tokens import expected_output
+from hookline.testkit.fake_worker import FakeWorker
 from hookline.testkit.plans import chosen, make_plan
 from hookline.testkit.scheduling import EOS, VOCAB_SIZE, Harness, tokens_of
 from tests.factories.fake_grammar import FAKE_GRAMMAR

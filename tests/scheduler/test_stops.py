@@ -11,7 +11,7 @@ from hookline.messages.requests import CacheNamespace, TokenizedRequest
 from hookline.sampling_params import SamplingParams
 from hookline.scheduler.req import Req
 from hookline.scheduler.stops import StopChecker, StopTexts
-from hookline.testkit.fake_worker import expected_output
+from hookline.testkit.fake_tokens import expected_output
 from hookline.testkit.scheduling import EOS, VOCAB_SIZE, Harness, letter
 from hookline.text.tokenizer import load_tokenizer
 

@@ -9,7 +9,8 @@ import pytest
 from hookline.errors import RequestError
 from hookline.scheduler.req import Req
 from hookline.scheduler.waits import Gate
-from hookline.testkit.fake_worker import FakeWorker, expected_output
+from hookline.testkit.fake_tokens import expected_output
+from hookline.testkit.fake_worker import FakeWorker
 from hookline.testkit.scheduling import VOCAB_SIZE, Harness
 from tests.factories.waits import Door, Grip
 

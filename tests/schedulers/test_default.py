@@ -11,8 +11,9 @@ import pytest
 
 from hookline.batch.forward_mode import ForwardMode
 from hookline.interfaces.scheduling import PrefixMatch, SchedulerEnv, StepPlan, StepReport
+from hookline.testkit.fake_tokens import expected_output
 from hookline.testkit.fake_view import FakeReq, FakeView
-from hookline.testkit.fake_worker import FakeWorker, expected_output
+from hookline.testkit.fake_worker import FakeWorker
 from hookline.testkit.scheduling import VOCAB_SIZE, Harness, talkative_prompts
 from hookline_schedulers.default import DefaultScheduler
 from hookline_schedulers.fcfs import FcfsPolicy

@@ -1,11 +1,8 @@
 """FakeWorker: a device that computes nothing until somebody waits for it, and that trusts nobody.
 
-Its "KV" of a token is a hash of all tokens up to it, and what it samples is a function of that hash. Chunks,
-cached prefixes, retraction and overlap must therefore give the same output; and a slot that was given to
-somebody else too early holds the wrong hash, which the next pass over it reports.
-
-Media take part like tokens: a row of an item stands for a number that its digest decides, and a pass may only place
-rows whose items were ordered to be encoded before.
+Its numbers are those of ``hookline.testkit.fake_tokens``. A slot that was given to somebody else too early holds the
+wrong hash, which the next pass over it reports. A pass may only place rows of media whose items were ordered to be
+encoded before.
 
 Shape letters: B requests, T tokens of a pass.
 """
@@ -23,67 +20,7 @@ from hookline.batch.encoder_orders import EncoderOrders
 from hookline.batch.forward_mode import ForwardMode
 from hookline.batch.worker_batch import LogprobSpec, ModelWorkerBatch, SamplingRow
 from hookline.interfaces.worker import StepResult, TokenLogprobs, WorkerInfo
-
-_MASK = (1 << 64) - 1
-_PRIME = 0x9E3779B97F4A7C15
-
-
-def next_hash(state: int, token_id: int) -> int:
-    """The KV of a token after the KV of the one before it."""
-    bits = ((state ^ (token_id + 1)) * _PRIME) & _MASK
-    return bits ^ (bits >> 29)
-
-
-def start_hash(adapter: str = "", weights: int = 0) -> int:
-    """The KV before the first token: other weights or adapters give other KV."""
-    state = 0x243F6A8885A308D3 + weights
-    for char in adapter:
-        state = next_hash(state, ord(char))
-    return state
-
-
-def row_token(digest: bytes, row: int) -> int:
-    """The number that a row of an item stands for."""
-    return next_hash(int.from_bytes(digest, "little") & _MASK, row)
-
-
-def pick(state: int, vocab_size: int, choice_index: int = 0) -> int:
-    """The token that follows a prefix of that hash."""
-    return int((next_hash(state, choice_index + 7) >> 11) % vocab_size)
-
-
-def token_logprob(state: int, token_id: int) -> float:
-    """Log-probability of a token after a prefix."""
-    return -float(next_hash(state, token_id) % 10_000) / 1000
-
-
-def expected_output(
-    prompt: Iterable[int],
-    num_tokens: int,
-    vocab_size: int,
-    *,
-    ends: Iterable[int] = (),
-    min_new_tokens: int = 0,
-    choice_index: int = 0,
-    adapter: str = "",
-    weights: int = 0,
-) -> list[int]:
-    """What the fake generates for a prompt, an end token included."""
-    ends = frozenset(ends)
-    state = start_hash(adapter, weights)
-    for token_id in prompt:
-        state = next_hash(state, token_id)
-    output: list[int] = []
-    while len(output) < num_tokens:
-        token_id = pick(state, vocab_size, choice_index)
-        if len(output) < min_new_tokens:
-            while token_id in ends:
-                token_id = (token_id + 1) % vocab_size
-        output.append(token_id)
-        if token_id in ends:
-            break
-        state = next_hash(state, token_id)
-    return output
+from hookline.testkit.fake_tokens import next_hash, pick, row_token, start_hash, token_logprob
 
 
 @dataclass
@@ -240,11 +177,6 @@ class FakeWorker:
         pass
 
     # --- the device ---
-
-    @property
-    def num_pending(self) -> int:
-        """Passes that were launched and not computed."""
-        return len(self._pending)
 
     def run_until(self, step: FakeStep) -> StepResult:
         """Compute all passes up to and with this one."""

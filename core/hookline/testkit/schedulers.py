@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from hookline.config.schema import HooklineConfig
 from hookline.interfaces.scheduling import BatchScheduler, SchedulerEnv, SchedulerSpec
+from hookline.testkit.fake_tokens import expected_output
 from hookline.testkit.fake_view import FakeReq, FakeView
-from hookline.testkit.fake_worker import expected_output
 from hookline.testkit.offer_suite import OfferSuite
 from hookline.testkit.orders import ArrivalOrder
 from hookline.testkit.plans import chosen_offer

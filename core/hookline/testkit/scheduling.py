@@ -35,7 +35,8 @@ from hookline.plugins.registry import Registry
 from hookline.plugins.resolve import choose, resolve
 from hookline.sampling_params import SamplingParams
 from hookline.scheduler.factory import build_scheduler
-from hookline.testkit.fake_worker import FakeWorker, expected_output
+from hookline.testkit.fake_tokens import expected_output
+from hookline.testkit.fake_worker import FakeWorker
 from hookline.testkit.offer_suite import installed
 from hookline.testkit.plans import chosen, make_plan
 

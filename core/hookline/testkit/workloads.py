@@ -15,7 +15,8 @@ from hookline.batch.forward_mode import ForwardMode
 from hookline.batch.worker_batch import ModelWorkerBatch
 from hookline.plugins.plan import ChosenSpec
 from hookline.testkit import orders
-from hookline.testkit.fake_worker import FakeWorker, expected_output
+from hookline.testkit.fake_tokens import expected_output
+from hookline.testkit.fake_worker import FakeWorker
 from hookline.testkit.plans import chosen
 from hookline.testkit.scheduling import EOS, VOCAB_SIZE, Harness
 

@@ -31,11 +31,6 @@ class PatchSettings:
         """Sides of pictures are multiples of this."""
         return self.patch_size * self.merge_size
 
-    @property
-    def patch_pixels(self) -> int:
-        """Values of one patch of one frame, all channels."""
-        return 3 * self.patch_size**2
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSettings:
