@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +21,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from replays import DEVICE, DTYPE, copies, copy_bandwidth, randn, replay_time
 from torch import Tensor
 
 from hookline.batch.forward_batch import AttentionGeometry
@@ -32,12 +32,6 @@ from hookline.plugins.manager import load_plugins
 from hookline.plugins.options import load_config_model
 from hookline.plugins.plan import PluginPlan
 from hookline.plugins.resolve import choose
-
-DEVICE = torch.device("cuda")
-DTYPE = torch.bfloat16
-#: Bytes that rotating inputs take at least: several times the L2 cache of an H200.
-COLD_BYTES = 400 << 20
-REPLAYS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,15 +81,6 @@ class Registered:
         model = load_config_model(self._registry.plugin(offer.plugin))
         chosen = None if model is None else model.model_validate(dict(options))
         return self._plan.load(choose(offer))(replace(env, options=chosen))
-
-
-def copies(num_bytes: int) -> int:
-    """Sets of inputs of that size that do not fit into the cache together."""
-    return max(2, min(64, math.ceil(COLD_BYTES / max(num_bytes, 1))))
-
-
-def randn(*shape: int, scale: float = 1.0) -> Tensor:
-    return (torch.randn(*shape, device=DEVICE) * scale).to(DTYPE)
 
 
 def row_cases(found: Registered) -> Iterator[Case]:
@@ -334,45 +319,6 @@ def first(result: Any) -> Tensor:
 def cloned(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     """Ops may write into their arguments."""
     return tuple(value.clone() if isinstance(value, Tensor) and value.dim() <= 2 else value for value in arguments)
-
-
-def replay_time(call: Callable[..., Any], sets: list[tuple[Any, ...]]) -> float:
-    """Median microseconds of one call, in a graph that goes through all sets; eager if it cannot be captured."""
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        for arguments in sets:
-            call(*arguments)
-        stream.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, stream=stream):
-                for arguments in sets:
-                    call(*arguments)
-            run: Callable[[], None] = graph.replay
-        except RuntimeError:
-            torch.cuda.synchronize()
-
-            def run() -> None:
-                for arguments in sets:
-                    call(*arguments)
-
-        times = []
-        for _ in range(REPLAYS):
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record(stream)
-            run()
-            end.record(stream)
-            end.synchronize()
-            times.append(begin.elapsed_time(end) * 1000 / len(sets))
-    return sorted(times)[len(times) // 2]
-
-
-def copy_bandwidth() -> float:
-    """Bytes per microsecond of a large copy, those read and those written."""
-    source = torch.empty(1 << 30, dtype=torch.uint8, device=DEVICE)
-    target = torch.empty_like(source)
-    microseconds = replay_time(lambda a, b: b.copy_(a), [(source, target)])
-    return 2 * source.numel() / microseconds
 
 
 def measure(case: Case, bandwidth: float) -> Timing:

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from kernels import DEVICE, DTYPE, Pool, copies, randn, replay_time
+from kernels import Pool
+from replays import DEVICE, DTYPE, copies, randn, replay_time
 
 from hookline.batch.forward_batch import AttentionGeometry
 from hookline.batch.forward_mode import ForwardMode
