@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from hookline.layers.model import Model
+
 #: What else stands in the config of a plain adapter: settings that are off, or mattered in training alone.
 _PLAIN: Mapping[str, Any] = {
     "peft_type": "LORA",
@@ -104,3 +106,18 @@ class Adapter:
         }
         save_file({**saved, **(tensors or {})}, directory / "adapter_model.safetensors")
         return directory
+
+
+def adaptable(model: Model, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
+    """Modules of a checkpoint that are a linear layer of the model, or a part of a fused one: name -> (O, I)."""
+    paths = {
+        f"{layer.shape.parent}.{part.name}".removeprefix(".")
+        for layer in model.linears.values()
+        for part in layer.shape.parts
+    }
+    found = {}
+    for name, tensor in tensors.items():
+        mapped = model.map_weight(name)
+        if mapped is not None and mapped.endswith(".weight") and mapped.removesuffix(".weight") in paths:
+            found[name.removesuffix(".weight")] = (tensor.shape[0], tensor.shape[1])
+    return found

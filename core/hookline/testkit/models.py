@@ -19,7 +19,7 @@ from hookline.errors import ModelError, ResolutionError
 from hookline.interfaces.model import ModelSpec
 from hookline.interfaces.multimodal import ExpandedPrompt
 from hookline.layers.model import Model
-from hookline.testkit.adapters import Adapter
+from hookline.testkit.adapters import Adapter, adaptable
 from hookline.testkit.allowed import device_of
 from hookline.testkit.checkpoints import EOS, VOCAB_SIZE, is_known, write_small_checkpoint
 from hookline.testkit.media_prompts import MediaPrompt, encode, prompt_logits
@@ -410,18 +410,3 @@ def prompts(lengths: Sequence[int] = LENGTHS, seed: int = 0) -> dict[str, list[i
     """Random prompts, "r0", "r1"..., without special tokens."""
     rng = random.Random(seed)
     return {f"r{i}": [rng.randrange(EOS + 3, VOCAB_SIZE) for _ in range(n)] for i, n in enumerate(lengths)}
-
-
-def adaptable(model: Model, tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, int]]:
-    """Modules of a checkpoint that are a linear layer of the model, or a part of a fused one: name -> (O, I)."""
-    paths = {
-        f"{layer.shape.parent}.{part.name}".removeprefix(".")
-        for layer in model.linears.values()
-        for part in layer.shape.parts
-    }
-    found = {}
-    for name, tensor in tensors.items():
-        mapped = model.map_weight(name)
-        if mapped is not None and mapped.endswith(".weight") and mapped.removesuffix(".weight") in paths:
-            found[name.removesuffix(".weight")] = (tensor.shape[0], tensor.shape[1])
-    return found
