@@ -18,7 +18,6 @@ from hookline.config.engine_plan import EnginePlan
 from hookline.errors import RequestError
 from hookline.interfaces.api import GenerateRequest
 from hookline.interfaces.multimodal import (
-    IMAGE,
     NO_PARAMS,
     MediaInput,
     MediaLimits,
@@ -28,7 +27,7 @@ from hookline.interfaces.multimodal import (
 from hookline.media.checks import MediaChecks, named_fault
 from hookline.media.decoding import Blob, process_medium
 from hookline.media.digests import medium_digest
-from hookline.media.limits import DecodeLimits
+from hookline.media.limits import DecodeLimits, file_limits
 from hookline.media.loaders import MediaLoaders
 from hookline.media.pool import Entry, MediaPool, PoolFullError
 from hookline.media.prepared import PreparedMedia, PreparedMedium
@@ -99,13 +98,7 @@ class EngineMedia:
         if not isinstance(source, str):
             blob: Blob = source
             return blob
-        is_picture = one.kind == IMAGE or isinstance(one.source, list)
-        limits = MediaLimits(
-            max_bytes=self._config.max_image_bytes if is_picture else self._config.max_video_bytes,
-            timeout=self._config.media_timeout,
-            max_redirects=self._config.max_media_redirects,
-        )
-        return self._fetcher.submit(asyncio.run, self._fetch(source, limits)).result()
+        return self._fetcher.submit(asyncio.run, self._fetch(source, file_limits(self._config, one))).result()
 
     async def _fetch(self, ref: str, limits: MediaLimits) -> bytes:
         loaders = MediaLoaders.load(self._plan.plugins, self._config)

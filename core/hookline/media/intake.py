@@ -15,12 +15,13 @@ from typing import Any, Protocol
 
 from hookline.config.schema import MultimodalConfig
 from hookline.errors import RequestError
-from hookline.interfaces.multimodal import IMAGE, MediaInput, MediaLimits, MediaParams, MultimodalProcessor
+from hookline.interfaces.multimodal import MediaInput, MediaParams, MultimodalProcessor
 from hookline.media.checks import MediaChecks, named_fault
 from hookline.media.decoders import MakeRoom
 from hookline.media.decoding import Blob
 from hookline.media.digests import medium_digest
 from hookline.media.jobs import Processed
+from hookline.media.limits import checked_file, file_limits
 from hookline.media.loaders import MediaLoaders
 from hookline.media.pool import Admission, Entry, MediaPool, PoolFullError
 from hookline.media.prepared import PreparedMedia, PreparedMedium
@@ -198,16 +199,8 @@ class MediaIntake:
 
     def _expected_bytes(self, one: MediaInput) -> int:
         """What the files of a medium may take until they are decoded."""
-        limit = self._limits(one).max_bytes
+        limit = file_limits(self._config, one).max_bytes
         return sum(len(source) if isinstance(source, bytes) else limit for source in _sources(one))
-
-    def _limits(self, one: MediaInput) -> MediaLimits:
-        is_picture = one.kind == IMAGE or _is_frames(one)
-        return MediaLimits(
-            max_bytes=self._config.max_image_bytes if is_picture else self._config.max_video_bytes,
-            timeout=self._config.media_timeout,
-            max_redirects=self._config.max_media_redirects,
-        )
 
     async def _load(self, one: MediaInput, loading: _Loading) -> Entry:
         """The entry of a medium, held, and noted in ``loading``."""
@@ -229,15 +222,11 @@ class MediaIntake:
 
     async def _fetch(self, one: MediaInput) -> list[bytes]:
         started = time.monotonic()
-        limits = self._limits(one)
+        limits = file_limits(self._config, one)
 
         async def fetch(source: Any) -> bytes:
             if isinstance(source, bytes):
-                if len(source) > limits.max_bytes:
-                    raise RequestError(
-                        f"it has {len(source)} bytes; at most {limits.max_bytes} are taken", code="media_too_large"
-                    )
-                return source
+                return checked_file(source, limits)
             if not isinstance(source, str):
                 raise RequestError("a server takes references and files, no pixels")
             async with self._fetches:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from hookline.config.schema import MultimodalConfig
 from hookline.errors import PluginError, RequestError
 from hookline.interfaces.multimodal import MediaLimits, MediaLoader, MediaLoaderEnv
+from hookline.media.limits import checked_file
 from hookline.plugins.plan import PluginPlan
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -47,12 +48,7 @@ class MediaLoaders:
             known = ", ".join(f"{name}:" for name in sorted(self._loaders)) or "none"
             given = f"'{scheme}:'" if scheme else f"{ref!r:.40}, which has no scheme"
             raise RequestError(f"it refers to {given}; this server fetches from: {known}", code="media_not_allowed")
-        data = await loader.fetch(ref, limits)
-        if len(data) > limits.max_bytes:
-            raise RequestError(
-                f"it has {len(data)} bytes; at most {limits.max_bytes} are taken", code="media_too_large"
-            )
-        return data
+        return checked_file(await loader.fetch(ref, limits), limits)
 
     async def close(self) -> None:
         """Let all loaders give back what they hold."""
