@@ -88,8 +88,8 @@ def test_sizes_of_a_nested_text_config_count_and_the_outer_tie_decides(tmp_path:
 
 def test_a_nested_text_config_may_leave_out_the_defaults_of_llama(tmp_path: Path) -> None:
     """As llava-1.5-7b-hf does; what transformers makes of the same is the oracle."""
-    text = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 4096, "model_type": "llama"}
-    text |= {"rms_norm_eps": 1e-05, "vocab_size": 32064}
+    text: dict[str, Any] = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 4096}
+    text |= {"model_type": "llama", "rms_norm_eps": 1e-05, "vocab_size": 32064}
     config = ModelConfig.load(
         write(tmp_path, {"architectures": ["LlavaForConditionalGeneration"], "text_config": text})
     )
