@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +37,18 @@ class VisionMeasurement:
 
 
 def measure_vision(
-    loaded: LoadedConfig, load: PictureLoad, *, size: int, num_layers: int | None, with_baseline: bool
+    loaded: LoadedConfig,
+    load: PictureLoad,
+    *,
+    size: int,
+    num_layers: int | None,
+    with_baseline: bool,
+    note: Callable[[str], object],
 ) -> VisionMeasurement:
     """Measure pictures of ``size`` x ``size`` pixels. The parts run one after the other, each with the whole device.
 
-    ``num_layers`` cuts the text half for short runs. Raises ``HooklineError`` when a part fails, ``ConfigError`` for
-    a model that takes no pictures.
+    ``num_layers`` cuts the text half for short runs; ``note`` is told of each part that begins. Raises
+    ``HooklineError`` when a part fails, ``ConfigError`` for a model that takes no pictures.
     """
     clock = StageClock("start", "server", "encoder", "transformers")
     with _cut(loaded, num_layers) as (used, directory):
@@ -51,15 +57,19 @@ def measure_vision(
             server = ServerProcess(used)
         with server:
             with clock.stage("start"):
-                server.wait_ready()
+                note("starting a server")
+                seconds = server.wait_ready()
+            note(f"asking the server, which was ready after {seconds:.1f} s")
             with clock.stage("server"):
                 served = asyncio.run(PictureClient(server.url, prompts, pictures, load).measure())
         # Only now: until then the whole device was the server's.
         platform = _platform(used)
+        note("encoding pictures alone")
         with clock.stage("encoder"):
             encoder = _encoder_alone(used, directory, pictures, load, platform)
         baseline = None
         if with_baseline:
+            note("asking transformers")
             with clock.stage("transformers"):
                 baseline = _baseline(used, directory, prompts, pictures, load, platform)
         return VisionMeasurement(

@@ -65,7 +65,14 @@ def vision(
         output_len=output_len,
         stream_len=stream_len,
     )
-    found = measure_vision(loaded, load, size=size, num_layers=layers, with_baseline=baseline)
+    found = measure_vision(
+        loaded,
+        load,
+        size=size,
+        num_layers=layers,
+        with_baseline=baseline,
+        note=lambda text: click.echo(text, err=True),
+    )
     rows = list(_rows(found))
     values = {
         **surroundings(loaded),
