@@ -126,15 +126,22 @@ def test_host_times_every_stage_of_a_step_for_a_shape_without_weights() -> None:
         "launch",
         "worker: plan",
         "worker: read",
+        "mask",
         "process",
         "send",
         "encode",
         "other",
     ]
-    assert all(row["us_per_step"] > 0 for row in shown["stages"])
+    assert all(row["us_per_step"] > 0 for row in shown["stages"] if row["stage"] != "mask")
     assert sum(row["us_per_step"] for row in shown["stages"]) == pytest.approx(shown["us_per_step"], rel=0.01)
     assert len(shown["rounds_us"]) == 2
     assert min(shown["rounds_us"]) == shown["us_per_step"]
+
+
+def test_host_times_the_masks_of_constrained_requests(checkpoint: Path) -> None:
+    shown = bench("host", str(checkpoint), "--requests", "4", "--schemas", "2", "--steps", "5", "--rounds", "2")
+    assert next(row for row in shown["stages"] if row["stage"] == "mask")["us_per_step"] > 0
+    assert (shown["schemas"], shown["compile_s"] > 0) == (2, True)
 
 
 @pytest.mark.slow

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import time
 
 from hookline.errors import RequestError
-from hookline.interfaces.grammar import CompiledGrammar, GrammarBackend, UnsupportedGrammarError
+from hookline.interfaces.grammar import CompiledGrammar, GrammarBackend, GrammarEnv, UnsupportedGrammarError
 from hookline.testkit.plans import chosen
 from tests.factories.fake_grammar import FakeGrammar
 
@@ -56,6 +57,20 @@ class HostileBackend(GrammarBackend):
 
     def unpack(self, kind: str, source: str, packed: bytes) -> CompiledGrammar:
         return FakeGrammar(packed.decode(), self.env.end_token_ids)
+
+
+class ThreadedBackend(HostileBackend):
+    """Keeps a thread running where it was made. "threads" gives one whose only token is how many threads the parent
+    process of the fork has."""
+
+    def __init__(self, env: GrammarEnv) -> None:
+        super().__init__(env)
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+    def compile(self, kind: str, source: str) -> CompiledGrammar:
+        if source == "threads":
+            return super().compile(kind, str(len(os.listdir(f"/proc/{os.getppid()}/task"))))
+        return super().compile(kind, source)
 
 
 class TimidBackend(HostileBackend):

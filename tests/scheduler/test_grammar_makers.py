@@ -88,6 +88,19 @@ def test_what_another_process_compiled_is_used_here(maker: HostedMaker) -> None:
     assert source_of(make(maker, "pid")) == str(compiled_by), "a process that works well goes on"
 
 
+def test_forks_are_made_where_no_other_thread_runs(checkpoint: Path) -> None:
+    maker = make_maker(checkpoint, backend("threaded", "ThreadedBackend", "regex"))
+    maker.prepare()
+    host = maker.host_pid
+    try:
+        assert source_of(make(maker, "threads")) == "1"
+        (forking,) = children(host)
+        wait(lambda: children(int(forking)) != [])
+    finally:
+        maker.close()
+    wait(lambda: not Path(f"/proc/{forking}").exists())
+
+
 @pytest.mark.parametrize("source", ["boom", "eat", "exit"])
 def test_what_breaks_off_leaves_nothing_behind(maker: HostedMaker, source: str) -> None:
     compiled_by = source_of(make(maker, "pid"))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
+from hookline.errors import RequestError
+from hookline.interfaces.grammar import GrammarMatcher, MaskBatcher
 from hookline.testkit.scheduling import EOS, Harness, letter
-from tests.factories.fake_grammar import FAKE_GRAMMAR
+from tests.factories.fake_grammar import FAKE_GRAMMAR, FakeMatcher
 
 
 def run(checkpoint: Path, overlap: bool, params: dict[str, Any], **harness: Any) -> tuple[list[int], str, object]:
@@ -62,19 +67,52 @@ class TestBesideOtherParameters:
             assert output.token_ids[2] == EOS
 
 
-def test_many_threads_fill_what_one_does(monkeypatch: pytest.MonkeyPatch, checkpoint: Path) -> None:
-    """A row that fails is its own request's error, in whichever thread it is."""
+class Together(MaskBatcher):
+    """Fills one after the other, and fails as a whole where a mask breaks."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def fill(
+        self,
+        matchers: Sequence[GrammarMatcher],
+        bitmask_BW: npt.NDArray[np.int32],
+        rows: Sequence[int],
+        num_threads: int,
+    ) -> list[RequestError | None]:
+        self.sizes.append(len(rows))
+        for matcher, row in zip(matchers, rows, strict=True):
+            matcher.fill_bitmask(bitmask_BW, row)
+        # One of them has a fault of its own.
+        return [
+            RequestError("no token", code="grammar_dead_end") if ends_here(matcher) else None for matcher in matchers
+        ]
+
+
+def ends_here(matcher: GrammarMatcher) -> bool:
+    return isinstance(matcher, FakeMatcher) and matcher.accepted == [25, 26]
+
+
+def test_masks_filled_together_are_those_filled_one_by_one(monkeypatch: pytest.MonkeyPatch, checkpoint: Path) -> None:
+    """A row that fails is its own request's error, and so is what breaks the call for all."""
     monkeypatch.setattr("hookline.scheduler.masks._LEAST_BITS", 0)
     found = []
-    for num_threads in (1, 3):
-        monkeypatch.setattr("hookline.scheduler.factory._mask_threads", lambda count=num_threads: count)
+    batcher = Together()
+    for batched in (False, True):
+        part = property(lambda matcher: (batcher, matcher)) if batched else property(lambda matcher: None)
+        monkeypatch.setattr(FakeMatcher, "in_batch", part)
         harness = Harness(checkpoint, plugins=[FAKE_GRAMMAR], config={"grammar": {"grammar_workers": 0}})
         for index in range(7):
-            source = "breaks:mask" if index == 4 else f"7|8|9 1{index} 30|31|32"
+            source = {4: "breaks:mask"}.get(index, f"7|8|9 1{index} 30|31|32")
             harness.add(f"r{index}", [5, index], 9, regex=source, min_new_tokens=index % 3)
+        if batched:
+            harness.add("dead", [5, 9], 9, regex="25 26 27")
         outputs = harness.run(20_000)
         assert outputs["r4"].finish is not None
         assert outputs["r4"].finish.code == "grammar_failed"
+        dead = outputs.pop("dead", None)
+        assert dead is None or (dead.finish is not None and dead.finish.code == "grammar_dead_end")
         found.append({rid: (output.token_ids, output.reason) for rid, output in outputs.items()})
         harness.assert_idle()
     assert found[0] == found[1]
+    assert max(batcher.sizes) > 4

@@ -24,6 +24,9 @@ class GrammarThroughput:
     constrained: list[float] = field(default_factory=list)
     free: list[float] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
+    #: Microseconds of the scheduler's stages for each pass, of the last repetition: with grammars, and without.
+    constrained_stages: dict[str, float] = field(default_factory=dict)
+    free_stages: dict[str, float] = field(default_factory=dict)
     #: Documents that ended, of all repetitions.
     num_ended: int = 0
 
@@ -66,9 +69,12 @@ def measure_grammars(
             SamplingParams(max_new_tokens=output_len, seed=number, json_schema=json.dumps(schema_of(number)))
             for number in numbers
         ]
+        before = engine.server_state()
         started = time.perf_counter()
         outputs = engine.generate(input_ids=_prompts(random, num_requests, engine.vocab_size), sampling_params=held)
         found.constrained.append(time.perf_counter() - started)
+        between = engine.server_state()
+        found.constrained_stages = _stages(before, between)
         for output in outputs:
             if output.finish_reason.type == "stop":
                 found.num_ended += 1
@@ -82,7 +88,15 @@ def measure_grammars(
         started = time.perf_counter()
         engine.generate(input_ids=_prompts(random, num_requests, engine.vocab_size), sampling_params=free)
         found.free.append(time.perf_counter() - started)
+        found.free_stages = _stages(between, engine.server_state())
     return found
+
+
+def _stages(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float]:
+    """Microseconds of each stage for a pass between two states, and the number of passes."""
+    passes = after["steps_total"] - before["steps_total"]
+    first, last = before["stage_seconds"], after["stage_seconds"]
+    return {"passes": passes, **{name: round(1e6 * (last[name] - first[name]) / max(passes, 1), 1) for name in last}}
 
 
 def _prompts(random: Random, count: int, vocab_size: int) -> list[list[int]]:

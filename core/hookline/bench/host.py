@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from dataclasses import dataclass
 from typing import Any
 
+from hookline.bench.grammar import schema_of
+from hookline.bench.grammar_walker import GrammarWalker
 from hookline.bench.idle_worker import STAND_IN, IdleWorker
 from hookline.bench.stage_clock import StageClock
 from hookline.config.engine_plan import EnginePlan
@@ -20,11 +23,14 @@ from hookline.messages.wire import SchedulerInput, scheduler_output_codec
 from hookline.platform import create_platform
 from hookline.sampling_params import SamplingParams
 from hookline.scheduler.factory import build_scheduler
+from hookline.text.tokenizer import load_tokenizer
 
 #: Steps before the clock starts, besides those that the prefills take.
 _WARM_UP_STEPS = 50
 #: Steps that prefills may take for each request.
 _MAX_PREFILL_STEPS = 4
+#: Seconds that all grammars may take.
+_MAX_COMPILE_SECONDS = 300.0
 _STATE_ID = 1
 
 
@@ -38,6 +44,8 @@ class HostLoad:
     rounds: int = 5
     #: 0 decodes greedily; above, every request is sampled with top-k and top-p.
     temperature: float = 0.0
+    #: JSON schemas among the requests, in turns; 0: none is constrained. At most ``requests``.
+    schemas: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +57,8 @@ class HostMeasurement:
     stages: dict[str, float]
     #: Seconds of one step in each round.
     rounds: list[float]
+    #: Seconds until all grammars were compiled, side by side.
+    compile_seconds: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -85,12 +95,14 @@ class _HostBench:
             position_planes=model.position_planes,
         )
         clock = StageClock("worker: plan", "worker: read", "encode", STAND_IN)
-        self._worker = IdleWorker(info, create_platform("cpu"), clock)
+        walker = GrammarWalker(load_tokenizer(plan.tokenizer_path), model.vocab_size) if load.schemas else None
+        self._worker = IdleWorker(info, create_platform("cpu"), clock, walker)
         self._inbox: LocalChannel[SchedulerInput] = LocalChannel()
         self._sender = _EncodingSender(clock)
         self._scheduler = build_scheduler(plan, self._worker, self._inbox, self._sender)
 
     def measure(self) -> HostMeasurement:
+        compile_seconds = self._compile()
         self._start()
         for _ in range(_WARM_UP_STEPS):
             self._scheduler.step()
@@ -111,7 +123,9 @@ class _HostBench:
         self._inbox.send(AbortReq(all=True))
         self._scheduler.step()
         sums = [sum(stages.values()) for stages in totals]
-        return HostMeasurement(load=self._load, stages=totals[sums.index(min(sums))], rounds=sums)
+        return HostMeasurement(
+            load=self._load, stages=totals[sums.index(min(sums))], rounds=sums, compile_seconds=compile_seconds
+        )
 
     def _start(self) -> None:
         """Bring all requests into the decoding batch."""
@@ -124,7 +138,12 @@ class _HostBench:
         for number in range(self._load.requests):
             prompt = [rng.randrange(vocab_size) for _ in range(self._load.input_len)]
             self._inbox.send(
-                TokenizedRequest(rid=f"request-{number}", input_ids=prompt, sampling_params=params, stream=True)
+                TokenizedRequest(
+                    rid=f"request-{number}",
+                    input_ids=prompt,
+                    sampling_params=self._constrained(params, number),
+                    stream=True,
+                )
             )
         for _ in range(self._load.requests * _MAX_PREFILL_STEPS):
             self._scheduler.step()
@@ -132,6 +151,24 @@ class _HostBench:
             if state["num_running"] == self._load.requests and state["generated_tokens_total"] >= self._load.requests:
                 return
         raise HooklineError(f"the scheduler did not run {self._load.requests} requests together: {self._state()}")
+
+    def _compile(self) -> float:
+        """Have every grammar compiled and kept; gives the seconds."""
+        started = time.perf_counter()
+        for number in range(self._load.schemas):
+            params = self._constrained(SamplingParams(max_new_tokens=1), number)
+            self._inbox.send(TokenizedRequest(rid=f"grammar-{number}", input_ids=[number], sampling_params=params))
+        while self._scheduler.step():
+            if time.perf_counter() - started > _MAX_COMPILE_SECONDS:
+                raise HooklineError(f"{self._load.schemas} schemas did not compile in {_MAX_COMPILE_SECONDS:g} s")
+        return time.perf_counter() - started
+
+    def _constrained(self, params: SamplingParams, number: int) -> SamplingParams:
+        if not self._load.schemas:
+            return params
+        # Documents that do not end while the steps are timed.
+        schema = {"type": "array", "minItems": self._output_len, "items": schema_of(number % self._load.schemas)}
+        return params.replace(json_schema=json.dumps(schema))
 
     def _totals(self) -> dict[str, float]:
         """Stage -> seconds since the start, and all seconds, at one moment between two steps."""
@@ -142,6 +179,7 @@ class _HostBench:
             "launch": found["launch"] - times["worker: plan"],
             "worker: plan": times["worker: plan"],
             "worker: read": times["worker: read"],
+            "mask": found["mask"],
             "process": found["process"],
             "send": found["send"] - times["encode"],
             "encode": times["encode"],

@@ -11,13 +11,14 @@ import torch
 
 from hookline.batch.encoder_orders import EncoderOrders
 from hookline.batch.worker_batch import ModelWorkerBatch
+from hookline.bench.grammar_walker import GrammarWalker
 from hookline.bench.stage_clock import StageClock
 from hookline.interfaces.worker import StepResult, WorkerInfo
 from hookline.platform import Platform
 from hookline.worker.pass_plan import PassPlan
 from hookline.worker.sampling_rows import SamplingRows
 
-#: What every request samples, always.
+#: What every request samples, always, unless a grammar constrains it.
 _TOKEN = 7
 #: The stage of what only the stand-in does; no part of a step.
 STAND_IN = "stand-in"
@@ -30,8 +31,12 @@ class IdleWorker:
     together, ``STAND_IN`` the time of making them up.
     """
 
-    def __init__(self, info: WorkerInfo, platform: Platform, clock: StageClock) -> None:
+    def __init__(
+        self, info: WorkerInfo, platform: Platform, clock: StageClock, walker: GrammarWalker | None = None
+    ) -> None:
+        """``walker``: says what constrained requests sample."""
         self.info = info
+        self.walker = walker
         self._platform = platform
         self._clock = clock
         self._rows = SamplingRows(info.max_running_requests, info.vocab_size)
@@ -40,10 +45,13 @@ class IdleWorker:
         with self._clock.stage("worker: plan"):
             return _IdleStep(self, batch, PassPlan(batch, self._rows, self._platform))
 
-    def read(self, batch: ModelWorkerBatch) -> StepResult:
+    def read(self, batch: ModelWorkerBatch, bitmask_BW: npt.NDArray[np.int32] | None) -> StepResult:
         """The results of a pass, from tensors as a device would have left them."""
         with self._clock.stage(STAND_IN):
             token_ids = torch.full((batch.batch_size, 1), _TOKEN, dtype=torch.int64)
+            if bitmask_BW is not None and self.walker is not None:
+                for index, mask_W in zip(batch.constrained, bitmask_BW, strict=True):
+                    token_ids[index] = self.walker.pick(mask_W)
             num_new = torch.tensor(batch.samples, dtype=torch.int64)
         with self._clock.stage("worker: read"):
             tokens, counts = token_ids.tolist(), num_new.tolist()
@@ -79,9 +87,10 @@ class _IdleStep:
         self._batch = batch
         #: Kept until the results are read, as a device would.
         self._plan = plan
+        self._bitmask_BW: npt.NDArray[np.int32] | None = None
 
     def sample(self, bitmask_BW: npt.NDArray[np.int32] | None = None) -> None:
-        """Masks change nothing here."""
+        self._bitmask_BW = bitmask_BW
 
     def result(self) -> StepResult:
-        return self._worker.read(self._batch)
+        return self._worker.read(self._batch, self._bitmask_BW)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -83,9 +83,26 @@ class CompiledGrammar(ABC):
         return b""
 
 
+class MaskBatcher(ABC):
+    """Fills the masks of several matchers of one backend in one call, in threads of its own."""
+
+    @abstractmethod
+    def fill(
+        self,
+        matchers: Sequence[GrammarMatcher],
+        bitmask_BW: npt.NDArray[np.int32],
+        rows: Sequence[int],
+        num_threads: int,
+    ) -> list[RequestError | None]:
+        """Do ``fill_bitmask`` for every matcher and its row; gives what went wrong with each.
+
+        Up to ``num_threads`` may compute, all of them without the interpreter. The time of a step is not measured
+        here: the backend limits it itself. What is raised is taken as a failure of all: then each is filled by itself.
+        """
+
+
 class GrammarMatcher(ABC):
-    """The state of one request in its grammar. Used from one thread at a time, but masks of several requests are
-    filled in several threads side by side.
+    """The state of one request in its grammar. Used from one thread at a time.
 
     A step (``accept_token`` or ``fill_bitmask``) that takes more than ``grammar.grammar_step_timeout`` of processor
     time ends the request. A ``RequestError`` ends it with that error, any other exception with status 500.
@@ -102,6 +119,12 @@ class GrammarMatcher(ABC):
     @abstractmethod
     def rollback(self, num_tokens: int) -> None:
         """Undo the last ``num_tokens`` accepted tokens."""
+
+    @property
+    def in_batch(self) -> tuple[MaskBatcher, GrammarMatcher] | None:
+        """What may fill the next mask of this matcher together with others, and the matcher to give it; ``None`` (the
+        default): ``fill_bitmask`` alone."""
+        return None
 
     def forced_text(self) -> bytes:
         """The bytes that must come next, however they are cut into tokens; empty where there is a choice, an end or

@@ -55,7 +55,7 @@ class SchedulerStats(msgspec.Struct, frozen=True, kw_only=True, tag="stats"):
     ledger_violations: int = 0
     #: Monotonic seconds since the last completed step, while work exists; 0 when idle.
     seconds_since_step: float = 0.0
-    #: Summed seconds by stage since the start: "schedule", "launch", "wait", "process", "send".
+    #: Summed seconds by stage since the start: "schedule", "launch", "wait", "mask", "process", "send".
     stage_seconds: dict[str, float] = {}
 
 

@@ -19,7 +19,10 @@ import signal
 import socket
 import struct
 import sys
+import threading
+import warnings
 from functools import cache, partial
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -372,8 +375,38 @@ def _serve(control: socket.socket) -> int:
         send_frame(control, CompileAnswer.of(error))
         return 1
     send_frame(control, CompileAnswer())
-    GrammarHost(control, chain, setup).run()
+    if _leave_threads():
+        GrammarHost(control, chain, setup).run()
     return 0
+
+
+def _leave_threads() -> bool:
+    """Whether to go on here, in a process of one thread: what a library had started is left behind in another one,
+    which ends when this one has, and takes this one with it. It is the only fork that is made beside threads."""
+    threads = _other_threads()
+    if not threads:
+        return True
+    log.info("the process that compiles grammars goes on without the threads of its libraries: %s", ", ".join(threads))
+    with warnings.catch_warnings():
+        # What the interpreter warns of is what happens here once, while the threads are idle.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+        return False
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    return True
+
+
+def _other_threads() -> list[str]:
+    """Names of the threads of this process but for the one that asks."""
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        # One may end meanwhile.
+        with contextlib.suppress(OSError):
+            if int(task.name) != threading.get_native_id():
+                names.append((task / "comm").read_text().strip())
+    return sorted(names)
 
 
 if __name__ == "__main__":

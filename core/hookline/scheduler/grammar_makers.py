@@ -50,6 +50,7 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "RAYON_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "TORCHINDUCTOR_COMPILE_THREADS": "1",
 }
 
 #: Called by ``make`` with a function that gives the compilation up, from any thread.

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from hookline.interfaces.grammar import MaskBatcher
+
 #: The part of the limit that every step may take, for as long as the request lives.
 _SHARE = 0.1
 
@@ -41,6 +43,11 @@ class BoundedMatcher(GrammarMatcher):
         started = self._clock()
         self._matcher.fill_bitmask(bitmask_BW, row)
         self._charge(self._clock() - started)
+
+    @property
+    def in_batch(self) -> tuple[MaskBatcher, GrammarMatcher] | None:
+        # What fills several masks at once limits the time itself.
+        return self._matcher.in_batch
 
     def rollback(self, num_tokens: int) -> None:
         self._matcher.rollback(num_tokens)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from hookline.errors import RequestError
 
 if TYPE_CHECKING:
+    from hookline.interfaces.grammar import GrammarMatcher, MaskBatcher
     from hookline.scheduler.finisher import Finisher
     from hookline.scheduler.req import Req
     from hookline.scheduler.roster import Roster
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Bits of all masks of a pass that are worth the way to other threads: some 0.2 ms.
+#: Bits of all masks of a pass that are worth the way to other threads.
 _LEAST_BITS = 200_000
 
 
@@ -27,14 +27,12 @@ class MaskFiller:
     """Fills bitmasks. Call it when all tokens sampled before the pass were accepted by their grammars."""
 
     def __init__(self, vocab_size: int, roster: Roster, finisher: Finisher, *, num_threads: int = 1) -> None:
-        """Up to ``num_threads`` fill the rows of one pass where it is worth it."""
+        """Up to ``num_threads`` of a backend fill the rows of one pass."""
         self._vocab_size = vocab_size
         self._num_words = -(-vocab_size // 32)
         self._roster = roster
         self._finisher = finisher
         self._num_threads = num_threads
-        #: Started with the first pass that is worth it.
-        self._pool: ThreadPoolExecutor | None = None
 
     def fill(self, a_pass: Pass) -> npt.NDArray[np.int32]:
         """int32 [constrained, ceil(V / 32)]; bit i % 32 of word i // 32 allows token i.
@@ -42,36 +40,48 @@ class MaskFiller:
         A request that has ended since the pass was launched may sample anything: nobody will read it. A new
         array each time, since the device may still read the last one.
         """
-        mask_BW = np.full((len(a_pass.constrained), self._num_words), -1, dtype=np.int32)
+        mask_BW = np.empty((len(a_pass.constrained), self._num_words), dtype=np.int32)
         batch = a_pass.batch
-        rows = [
-            (row, batch.reqs[index])
-            for row, index in enumerate(a_pass.constrained)
-            if batch.reqs[index].epoch == batch.epochs[index]
-        ]
-        for (row, req), error in zip(rows, self._fill_rows(mask_BW, rows), strict=True):
-            if error is not None:
+        rows: list[tuple[int, Req]] = []
+        for row, index in enumerate(a_pass.constrained):
+            if batch.reqs[index].epoch == batch.epochs[index]:
+                rows.append((row, batch.reqs[index]))
+            else:
+                mask_BW[row] = -1
+        errors = self._fill_together(mask_BW, rows)
+        for row, req in rows:
+            error = errors[row] if row in errors else _fill_row(mask_BW, row, req)
+            if error is None:
+                _hold_back_ends(req, mask_BW[row])
+            else:
                 mask_BW[row] = -1
                 self._finisher.fail(req, error)
         self._roster.sweep()
         return mask_BW
 
-    def _fill_rows(self, mask_BW: npt.NDArray[np.int32], rows: list[tuple[int, Req]]) -> list[RequestError | None]:
-        """What went wrong with each row. Backends leave the interpreter while they compute a mask."""
-        num_parts = min(self._num_threads, len(rows))
-        if num_parts < 2 or len(rows) * self._vocab_size < _LEAST_BITS:
-            return [_fill_row(mask_BW, row, req) for row, req in rows]
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._num_threads - 1, thread_name_prefix="grammar-mask")
-
-        def part(number: int) -> list[RequestError | None]:
-            return [_fill_row(mask_BW, row, req) for row, req in rows[number::num_parts]]
-
-        others = [self._pool.submit(part, number) for number in range(1, num_parts)]
-        found: list[RequestError | None] = [None] * len(rows)
-        found[::num_parts] = part(0)
-        for number, other in enumerate(others, 1):
-            found[number::num_parts] = other.result()
+    def _fill_together(
+        self, mask_BW: npt.NDArray[np.int32], rows: list[tuple[int, Req]]
+    ) -> dict[int, RequestError | None]:
+        """Fill what backends fill in one call: row -> what went wrong with it. Threads of the interpreter would not
+        pay: a mask takes some 20 us, as long as two of them take to hand it over."""
+        if len(rows) < 2 or len(rows) * self._vocab_size < _LEAST_BITS:
+            return {}
+        groups: dict[MaskBatcher, tuple[list[GrammarMatcher], list[int]]] = {}
+        for row, req in rows:
+            assert req.matcher is not None
+            if (part := req.matcher.in_batch) is not None:
+                matchers, places = groups.setdefault(part[0], ([], []))
+                matchers.append(part[1])
+                places.append(row)
+        found: dict[int, RequestError | None] = {}
+        for batcher, (matchers, places) in groups.items():
+            try:
+                errors = batcher.fill(matchers, mask_BW, places, self._num_threads)
+            except Exception:
+                # One by one it shows whose fault it is.
+                log.exception("a grammar backend failed on the masks of %d requests", len(places))
+                continue
+            found.update(zip(places, errors, strict=True))
         return found
 
 
@@ -79,7 +89,6 @@ def _fill_row(mask_BW: npt.NDArray[np.int32], row: int, req: Req) -> RequestErro
     assert req.matcher is not None
     try:
         req.matcher.fill_bitmask(mask_BW, row)
-        _hold_back_ends(req, mask_BW[row])
     except RequestError as error:
         return error
     except Exception as error:

@@ -68,7 +68,7 @@ class Pipeline:
     def constrain(self, launched: LaunchedPass) -> None:
         """Sample a pass with constrained requests; all earlier results must be processed."""
         if launched.plan.constrained:
-            with self._stats.stage("process"):
+            with self._stats.stage("mask"):
                 mask_BW = self._masks.fill(launched.plan)
             launched.step.sample(mask_BW)
 

@@ -40,7 +40,7 @@ class Counters:
     #: Violations of the ledger that ``observability.check_ledger`` found.
     ledger_violations: int = 0
     stage_seconds: dict[str, float] = field(
-        default_factory=lambda: {"schedule": 0.0, "launch": 0.0, "wait": 0.0, "process": 0.0, "send": 0.0}
+        default_factory=lambda: {"schedule": 0.0, "launch": 0.0, "wait": 0.0, "mask": 0.0, "process": 0.0, "send": 0.0}
     )
 
 

@@ -16,6 +16,7 @@ from hookline.interfaces.grammar import GrammarMatcher
 from hookline.scheduler.spellings import Spellings, begins_character, is_blank
 
 if TYPE_CHECKING:
+    from hookline.interfaces.grammar import MaskBatcher
     from hookline.interfaces.parsers import ReasoningSpan
     from hookline.scheduler.req import Req
     from hookline.text.tokenizer import Tokenizer
@@ -110,6 +111,13 @@ class ThinkingMatcher(GrammarMatcher):
                 mask_W |= self._open.continuing(place.matched)
             elif place.phase is Phase.GAP and place.num_blanks < _MAX_BLANKS:
                 mask_W |= self._spellings.blank
+
+    @property
+    def in_batch(self) -> tuple[MaskBatcher, GrammarMatcher] | None:
+        """The grammar's own once nothing else may stand there."""
+        if self._inner is None or self._place.phase is not Phase.GRAMMAR:
+            return None
+        return self._inner.in_batch
 
     def rollback(self, num_tokens: int) -> None:
         if not num_tokens:

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import llguidance
-import numpy as np
-import numpy.typing as npt
 from llguidance.gbnf_to_lark import any_to_lark
 
 from hookline.errors import RequestError
@@ -20,17 +18,17 @@ from hookline.interfaces.grammar import (
     CompiledGrammar,
     GrammarBackend,
     GrammarEnv,
-    GrammarMatcher,
     UnsupportedGrammarError,
 )
 from hookline_grammar.choices import as_rule, parse_choices
 from hookline_grammar.lark_tags import LarkTags
+from hookline_grammar.llguidance_matcher import LLGuidanceBatcher, LLGuidanceMatcher, first_line
 from hookline_grammar.options import GrammarOptions
 from hookline_grammar.regexes import check_regex, refuse_regex
 from hookline_grammar.schema_check import SchemaCheck, parse_json
 from hookline_grammar.special_tokens import SpecialTokens
 from hookline_grammar.tags import renewed, triggered_tags
-from hookline_grammar.vocabulary import SPECIAL_MARK, spellings
+from hookline_grammar.vocabulary import spellings
 
 SCHEMAS = SchemaCheck(backend="llguidance", is_complete=True)
 #: A step takes some 20 ms at most; the library counts what it does.
@@ -64,6 +62,7 @@ class LLGuidanceBackend(GrammarBackend):
             llguidance.TokenizerWrapper(tokens), n_vocab=env.vocab_size + 1, eos_token=[env.vocab_size]
         )
         self._limits = llguidance.LLParserLimits(**_LIMITS)
+        self._batcher = LLGuidanceBatcher(env.vocab_size)
         self._grammar_of: dict[str, Callable[[str], str]] = {
             "json_schema": self._of_schema,
             "json_object": self._of_schema,
@@ -80,19 +79,19 @@ class LLGuidanceBackend(GrammarBackend):
         grammar = self._grammar_of[kind](source)
         matcher = self._matcher(grammar)
         if matcher.is_error():
-            reason = _first_line(matcher.get_error())
+            reason = first_line(matcher.get_error())
             if kind == "regex":
                 refuse_regex("llguidance", source, reason)
             error = UnsupportedGrammarError if kind == "json_schema" else RequestError
             raise error(f"{kind} does not compile with llguidance: {reason}", param=kind)
-        compiled = LLGuidanceCompiled(grammar, matcher, self.env)
+        compiled = LLGuidanceCompiled(grammar, matcher, self.env, self._batcher)
         if not compiled.has_beginning():
             raise RequestError(f"{kind} matches no text at all", param=kind)
         return compiled
 
     def unpack(self, kind: str, source: str, packed: bytes) -> LLGuidanceCompiled:
         grammar = packed.decode()
-        return LLGuidanceCompiled(grammar, self._matcher(grammar), self.env)
+        return LLGuidanceCompiled(grammar, self._matcher(grammar), self.env, self._batcher)
 
     def _matcher(self, grammar: str) -> llguidance.LLMatcher:
         return llguidance.LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits)
@@ -185,14 +184,17 @@ class LLGuidanceBackend(GrammarBackend):
 class LLGuidanceCompiled(CompiledGrammar):
     """A grammar, and a matcher at its beginning of which the others are copies."""
 
-    def __init__(self, grammar: str, matcher: llguidance.LLMatcher, env: GrammarEnv) -> None:
+    def __init__(
+        self, grammar: str, matcher: llguidance.LLMatcher, env: GrammarEnv, batcher: LLGuidanceBatcher
+    ) -> None:
         self._grammar = grammar
+        self._batcher = batcher
         self._matcher = matcher
         self._vocab_size = env.vocab_size
         self._ends = frozenset(end for end in env.end_token_ids if end < env.vocab_size)
 
     def matcher(self) -> LLGuidanceMatcher:
-        return LLGuidanceMatcher(self._matcher.deep_copy(), self._vocab_size, self._ends)
+        return LLGuidanceMatcher(self._matcher.deep_copy(), self._vocab_size, self._ends, self._batcher)
 
     @property
     def num_bytes(self) -> int:
@@ -205,84 +207,6 @@ class LLGuidanceCompiled(CompiledGrammar):
     def has_beginning(self) -> bool:
         """Whether any output but the empty one follows the grammar."""
         return not self._matcher.is_stopped() and self.matcher().allows_any()
-
-
-class LLGuidanceMatcher(GrammarMatcher):
-    """One output under a grammar."""
-
-    def __init__(self, matcher: llguidance.LLMatcher, vocab_size: int, ends: frozenset[int]) -> None:
-        self._matcher = matcher
-        self._vocab_size = vocab_size
-        self._ends = ends
-        self._num_words = -(-vocab_size // 32)
-        self._num_accepted = 0
-        self._has_ended = False
-
-    def accept_token(self, token_id: int) -> bool:
-        if self.is_terminated or not 0 <= token_id < self._vocab_size:
-            return False
-        if token_id in self._ends:
-            self._has_ended = self._matcher.is_accepting()
-            return self._has_ended
-        accepted = self._matcher.try_consume_tokens([token_id]) == 1
-        self._check()
-        self._num_accepted += accepted
-        return accepted
-
-    def fill_bitmask(self, bitmask_BW: npt.NDArray[np.int32], row: int) -> None:
-        if not self._fill(bitmask_BW[row]):
-            raise RequestError("the grammar allows no token here", code="grammar_dead_end")
-
-    def rollback(self, num_tokens: int) -> None:
-        accepted = self._num_accepted + self._has_ended
-        if not 0 <= num_tokens <= accepted:
-            raise ValueError(f"{accepted} tokens were accepted; {num_tokens} cannot be undone")
-        if num_tokens and self._has_ended:
-            self._has_ended = False
-            num_tokens -= 1
-        if num_tokens:
-            self._matcher.rollback(num_tokens)
-            self._check()
-            self._num_accepted -= num_tokens
-
-    def forced_text(self) -> bytes:
-        if self._has_ended or self._matcher.is_stopped():
-            return b""
-        # A special token comes as a mark that is no text, and what follows it as if it were there.
-        text, _, _ = bytes(self._matcher.compute_ff_bytes()).partition(SPECIAL_MARK)
-        self._check()
-        return text
-
-    @property
-    def is_terminated(self) -> bool:
-        # Without an end token an output ends where nothing can follow.
-        return self._has_ended or (not self._ends and self._matcher.is_stopped())
-
-    def allows_any(self) -> bool:
-        """Whether some token may come next."""
-        return self.is_terminated or self._fill(np.zeros(self._num_words, dtype=np.int32))
-
-    def _fill(self, mask_W: npt.NDArray[np.int32]) -> bool:
-        mask_W[:] = 0
-        if not self._has_ended and not self._matcher.is_stopped():
-            words = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.int32)
-            self._check()
-            mask_W[:] = words[: self._num_words]
-            # The library's own end token may be in the last word.
-            if self._vocab_size % 32:
-                mask_W[-1] &= np.int32((1 << self._vocab_size % 32) - 1)
-        if self._has_ended or self._matcher.is_accepting():
-            for end in self._ends:
-                mask_W[end // 32] |= np.uint32(1 << end % 32).view(np.int32)
-        return bool(mask_W.any())
-
-    def _check(self) -> None:
-        """The library never leaves a state of error: that of a limit, as a rule."""
-        if self._matcher.is_error():
-            raise RequestError(
-                f"the grammar is too complex to follow here: {_first_line(self._matcher.get_error())}",
-                code="grammar_too_complex",
-            )
 
 
 class _Tokens:
@@ -331,11 +255,3 @@ def _as_object(schema: dict[str, Any] | bool) -> dict[str, Any]:
     if isinstance(schema, bool):
         return {} if schema else {"not": {}}
     return schema
-
-
-def _first_line(text: str) -> str:
-    """What the library says, without the quotations of the grammar below."""
-    lines: Iterable[str] = (line.strip() for line in text.splitlines())
-    said = [line for line in lines if line and not line.startswith(("^", "|"))]
-    errors = [line for line in said if line.startswith("error:")]
-    return (errors or said or ["no reason given"])[0][:300]

@@ -48,6 +48,8 @@ def grammar(
             "output_len": output_len,
             "ended": found.num_ended,
             "median_ratio": round(statistics.median(found.ratios), 3),
+            "constrained_stages_us": found.constrained_stages,
+            "free_stages_us": found.free_stages,
             "results": rows,
         }
     publish(values, rows, as_json=as_json, output=output)

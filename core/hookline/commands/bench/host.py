@@ -15,12 +15,15 @@ from hookline.config.sources import LoadedConfig
 
 
 @configured_command(common=ENGINE_SETTINGS, takes_model=True)
-@shape_option
+@shape_option(with_tokenizer=True)
 @click.option("--requests", type=click.IntRange(min=1), default=256, show_default=True, help="that decode together")
 @click.option("--input-len", type=click.IntRange(min=1), default=128, show_default=True, help="prompt tokens of each")
 @click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="of a round")
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="the best counts")
 @click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0: greedy")
+@click.option(
+    "--schemas", type=click.IntRange(min=0), default=0, show_default=True, help="JSON schemas of the requests; 0: none"
+)
 @report_options
 def host(
     loaded: LoadedConfig,
@@ -29,6 +32,7 @@ def host(
     steps: int,
     rounds: int,
     temperature: float,
+    schemas: int,
     as_json: bool,
     output: Path | None,
 ) -> None:
@@ -42,7 +46,14 @@ def host(
     from hookline.plugins.manager import load_plugins
 
     plan = resolve_engine(loaded.config, load_plugins(loaded.config))
-    load = HostLoad(requests=requests, input_len=input_len, steps=steps, rounds=rounds, temperature=temperature)
+    load = HostLoad(
+        requests=requests,
+        input_len=input_len,
+        steps=steps,
+        rounds=rounds,
+        temperature=temperature,
+        schemas=min(schemas, requests),
+    )
     result = measure_host(plan, load)
     rows = [
         {
@@ -60,6 +71,7 @@ def host(
         "us_per_step": round(1e6 * result.seconds, 1),
         "us_per_step_median": round(1e6 * statistics.median(result.rounds), 1),
         "rounds_us": [round(1e6 * seconds, 1) for seconds in result.rounds],
+        **({"compile_s": round(result.compile_seconds, 2)} if schemas else {}),
         "stages": rows[:-1],
     }
     publish(values, rows, as_json=as_json, output=output)
