@@ -53,10 +53,15 @@ def config_of(family: str, **changes: Any) -> dict[str, Any]:
     if family == "qwen3_moe":
         return {**_MOE, **changes}
     if family == "qwen3_vl_moe":
-        return {"text_config": {**_MOE, "rope_parameters": _MROPE, **changes}, "vision_config": _VISION}
+        return {"text_config": {**_MOE, "rope_parameters": _MROPE, **changes}, "vision_config": _vision(changes)}
     if family == "qwen3_vl":
-        return {"text_config": {"rope_parameters": _MROPE, **changes}, "vision_config": _VISION}
+        return {"text_config": {"rope_parameters": _MROPE, **changes}, "vision_config": _vision(changes)}
     return changes
+
+
+def _vision(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A tower whose rows are as wide as the text model."""
+    return {**_VISION, "out_hidden_size": changes.get("hidden_size", _VISION["out_hidden_size"])}
 
 
 def make_model(family: str, *, seed: int = 0, **changes: Any) -> Any:

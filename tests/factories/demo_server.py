@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -73,7 +74,9 @@ class RunningServer:
         """End everything that may be left."""
         if self.process.poll() is None:
             for process in [psutil.Process(self.process.pid), *self.children()]:
-                process.kill()
+                # Children end with their parent, and may be quicker.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
         self.process.wait(_PATIENCE)
 
 

@@ -92,7 +92,7 @@ def test_hook_ops(bench: PluginBench) -> None:
     )
     plan = bench.resolve()
     assert plan.config.execution.ops == ["high", "low"] == names(plan, "ops")
-    assert plan.plugins.named("ops", "low").details == {"ops": ["rotary"]}
+    assert plan.plugins.named("ops", "low").details == {"ops": ["rotary"], "deterministic_target": ""}
     assert names(bench.resolve(ops=["low"]), "ops") == ["low"]
     assert names(bench.resolve(ops=[]), "ops") == []
 
@@ -137,7 +137,7 @@ def test_hook_grammar_backends(bench: PluginBench) -> None:
     assert names(bench.resolve(), "grammar_backends") == []
     bench.offer("grammar_backends", '[GrammarBackendSpec(name="g", target="PACKAGE:G", kinds=frozenset({"regex"}))]')
     plan = bench.resolve()
-    assert plan.plugins.one("grammar_backends").details == {"kinds": ["regex"]}
+    assert plan.plugins.one("grammar_backends").details == {"kinds": ["regex"], "quick_kinds": []}
     assert names(bench.resolve(grammar_backend="none"), "grammar_backends") == []
     assert names(bench.resolve(skip_tokenizer_init=True), "grammar_backends") == []
 

@@ -233,6 +233,6 @@ def test_a_choice_carries_the_fields_of_its_kind_as_plain_values() -> None:
     )
     (offer,) = registry_of(spec).offers(GrammarBackendSpec)
     chosen = choose(offer)
-    assert chosen.details == {"kinds": ["ebnf", "regex"]}
+    assert chosen.details == {"kinds": ["ebnf", "regex"], "quick_kinds": []}
     assert (chosen.kind, chosen.name, chosen.features) == ("grammar_backends", "g", ["rollback"])
     assert (chosen.distribution, chosen.version, chosen.plugin) == ("fake-mine", "1.0", "mine")

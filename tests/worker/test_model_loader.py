@@ -194,7 +194,7 @@ def test_expert_layouts_give_the_same_parameters(layout: str, tmp_path: Path) ->
 
 def test_a_square_tensor_has_the_layout_of_its_neighbours(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     # The hidden size is twice the width of an expert, 40: gate_up is square, down is not.
-    save(tmp_path, "qwen3_moe", hidden_size=80)
+    save(tmp_path, "qwen3_vl_moe", hidden_size=80)
     expected = loaded(tmp_path)
     assert "transformers layout" in caplog.text
     rewrite(tmp_path, lambda t: transposed(t, GATE_UP, DOWN))
@@ -205,7 +205,7 @@ def test_a_square_tensor_has_the_layout_of_its_neighbours(tmp_path: Path, caplog
 
 
 def test_the_option_settles_a_square_tensor(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    save(tmp_path, "qwen3_moe", hidden_size=80)
+    save(tmp_path, "qwen3_vl_moe", hidden_size=80)
     expected = loaded(tmp_path)
     rewrite(tmp_path, lambda t: transposed(t, GATE_UP))
     caplog.clear()
@@ -214,7 +214,7 @@ def test_the_option_settles_a_square_tensor(tmp_path: Path, caplog: pytest.LogCa
 
 
 def test_a_square_tensor_that_nothing_settles_is_refused(tmp_path: Path) -> None:
-    save(tmp_path, "qwen3_moe", hidden_size=80)
+    save(tmp_path, "qwen3_vl_moe", hidden_size=80)
     rewrite(tmp_path, lambda t: {**separate(t), **{n: x for n, x in t.items() if n.endswith(GATE_UP)}})
     rewrite(tmp_path, lambda t: {n: x for n, x in t.items() if ".gate_proj." not in n and ".up_proj." not in n})
     with pytest.raises(ModelError, match=r"gate_up_proj.*model\.moe_expert_layout"):

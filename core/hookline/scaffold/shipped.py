@@ -14,6 +14,7 @@ SHIPPED_PLUGINS = (
     "kernels",
     "logits",
     "lora",
+    "media",
     "models",
     "parsers",
     "schedulers",
@@ -22,7 +23,7 @@ SHIPPED_PLUGINS = (
 SHIPPED_OFFERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "api_families": ("anthropic", "native", "openai", "responses"),
-        "attention_backends": ("torch_native", "triton"),
+        "attention_backends": ("flashinfer", "torch_native", "triton"),
         "checkpoint_sources": ("demo", "huggingface"),
         "function_call_parsers": (
             "deepseekv3",
@@ -47,7 +48,8 @@ SHIPPED_OFFERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "grammar_backends": ("llguidance", "outlines", "xgrammar"),
         "logits_processors": ("allowed_tokens", "bad_words", "no_repeat_ngram"),
         "lora_backends": ("torch",),
-        "models": ("llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_vl_moe"),
+        "media_loaders": ("files", "inline", "web"),
+        "models": ("llama", "llava", "qwen2", "qwen3", "qwen3_moe", "qwen3_vl", "qwen3_vl_moe"),
         "ops": ("torch", "triton"),
         "poolers": ("cls", "last", "mean"),
         "reasoning_parsers": (
