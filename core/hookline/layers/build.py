@@ -154,7 +154,7 @@ class BuildContext:
     def normed_linear(self, norm: RMSNorm, linear: Linear, *, activation: str | None = None) -> NormedLinear:
         """``linear`` over ``norm`` of the residual stream, and with ``activation`` a gated activation behind it."""
         layer = NormedLinear(norm, linear, activation, self.ops)
-        self._bindings.append(lambda lora: layer.bind(self.ops, lora))
+        self._bindings.append(lambda lora: layer.bind(self.ops))
         return layer
 
     def moe(

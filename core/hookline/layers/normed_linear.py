@@ -13,7 +13,6 @@ from hookline.layers.activation import gated_activation
 from hookline.layers.ops import Ops
 
 if TYPE_CHECKING:
-    from hookline.interfaces.lora import LoRABackend
     from hookline.layers.linear import Linear, NormedProjection
     from hookline.layers.norm import RMSNorm
 
@@ -34,7 +33,7 @@ class NormedLinear:
         self._activate = None if activation is None else gated_activation(activation, ops)
         self._fused: NormedProjection | None = None
 
-    def bind(self, ops: Ops, lora: LoRABackend | None) -> None:
+    def bind(self, ops: Ops) -> None:
         """Fix the fused form over loaded weights, if the weight format has one."""
         self._fused = self.linear.bind_normed(self.norm.weight, self.norm.eps, self._gate, ops)
 
